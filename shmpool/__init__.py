@@ -1,0 +1,36 @@
+"""shmpool: a buffer pool in shared memory for Python processes.
+
+    Pool        slots of shared memory: create, attach, acquire, queue, claim
+    Lease       the right to one slot: array, header, writer, release, detach
+    Queue       slots on their way to another process: put, get, close
+    Ticket      a lease on its way, as one integer
+    Farm        a function, many jobs, worker processes: results without a copy
+    errors      every error, as a tree
+
+Floors, nothing imports upward:
+    errors < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
+    < _explain < _attachment < _waiting < _lease, _queue, _reaper, _audit < _create < pool < farm
+"""
+
+from shmpool._queue import Queue, QueueOptions
+from shmpool._lease import Lease
+from shmpool._create import remove_orphan
+from shmpool._statistics import MemberStatistics, PoolStatistics
+from shmpool._ticket import Ticket
+from shmpool.errors import *  # noqa: F403 - every error is public; errors.__all__ names them
+from shmpool.errors import __all__ as _errors
+from shmpool.pool import Pool
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Lease",
+    "MemberStatistics",
+    "Pool",
+    "PoolStatistics",
+    "Queue",
+    "QueueOptions",
+    "Ticket",
+    "remove_orphan",
+    *_errors,
+]

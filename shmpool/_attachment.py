@@ -1,0 +1,188 @@
+"""One process's attachment to a pool: its membership, its doorbell, and who still lives."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from shmpool import _core, _explain
+from shmpool._doorbell import Doorbell, find_bell
+from shmpool._header import VIEWS, PoolSpec
+from shmpool._layout import ControlView, Status
+from shmpool._process import Identity, is_over, open_pidfd, usable_cpus
+from shmpool._segment import check_file, opened
+from shmpool.errors import (
+    CoordinatorDiedError,
+    CorruptSegmentError,
+    ForeignLeaseError,
+    PoolClosedError,
+    StaleTicketError,
+    ViewsAliveError,
+)
+
+if TYPE_CHECKING:
+    from shmpool._lease import Lease
+
+CHECK_EVERY = 0.25  # seconds between two looks at the coordinator on the fast path
+
+_all: weakref.WeakSet[Attachment] = weakref.WeakSet()
+
+
+class Attachment(_core.Mapping):
+    """The mapping of a pool in this process, and what the core asks of Python.
+
+    Nothing here refers to arrays over the mapping: they keep it alive, and it would
+    keep them.
+    """
+
+    spec: PoolSpec
+    name: str
+    member_name: str
+    doorbell: Doorbell
+    is_coordinator: bool
+    _pidfd: int | None
+    _joining: threading.Lock
+
+    def check(self) -> None:
+        """Look around: closed? forked? is the coordinator alive? Then go on for a while.
+
+        Raises PoolClosedError or CoordinatorDiedError.
+        """
+        if self.closed:
+            raise PoolClosedError(f"pool {self.spec.name!r} was closed in this process")
+        if not self.joined:
+            self._rejoin()
+        if self.status == Status.CLOSED:
+            raise PoolClosedError(f"pool {self.spec.name!r} was closed by its coordinator")
+        if self.status == Status.ORPHANED or self._coordinator_is_dead():
+            raise self._orphaned()
+        self.check_again(CHECK_EVERY)
+
+    def _coordinator_is_dead(self) -> bool:
+        if self.is_coordinator:
+            return False
+        return self._pidfd is None or is_over(self._pidfd)
+
+    def _orphaned(self) -> CoordinatorDiedError:
+        if self.status != Status.ORPHANED:
+            self.status = Status.ORPHANED
+            self.ring_all()
+        message = (
+            f"the coordinator of pool {self.spec.name!r} (pid {self.spec.coordinator.pid}) died "
+            f"without closing it: leases in hand stay readable, nothing new can be had"
+        )
+        return CoordinatorDiedError(message, pid=self.spec.coordinator.pid)
+
+    def enter(self, member_name: str) -> None:
+        """Join the pool: take a member index, watch the coordinator. Raises TooManyMembersError."""
+        self.member_name = member_name
+        me = Identity.mine()
+        self.is_coordinator = me == self.spec.coordinator
+        self._pidfd = None if self.is_coordinator else open_pidfd(self.spec.coordinator)
+        member = self.join(member_name, me.start_time, me.pidfd_inode)
+        if not member:
+            self._close_pidfd()
+            raise _explain.too_many_members(self.spec, self.view())
+        self.doorbell = Doorbell(self.spec.name, member)
+        self.check_again(CHECK_EVERY)
+
+    def _rejoin(self) -> None:
+        """In a forked child: become a member of its own."""
+        with self._joining:
+            if not self.joined:
+                self._close_pidfd()
+                self.enter(f"{self.member_name}+{os.getpid()}")
+
+    def leave(self) -> None:
+        """Take no new rights, and leave when the last one ends."""
+        self.close()
+        if self.joined or not self.live:
+            self._close_pidfd()
+
+    def _close_pidfd(self) -> None:
+        pidfd, self._pidfd = self._pidfd, None
+        if pidfd is not None:
+            os.close(pidfd)
+
+    def view(self) -> ControlView:
+        """The tables of the control block. Hold it no longer than a call."""
+        return ControlView(self.control(), self.spec.counts)
+
+    def _after_fork(self) -> None:
+        self._joining = threading.Lock()
+
+    # What the core calls.
+
+    def _ring(self, member: int) -> None:
+        """Ring a member whose bell was not rung from here before."""
+        bell = find_bell(self.spec.name, member)
+        if bell is None:
+            return
+        self.bells.extend([None] * (member + 1 - len(self.bells)))
+        self.bells[member] = bell.release
+        bell.release()
+
+    def _stale(
+        self, action: str, slot: int, generation: int, ending: int, queue: int
+    ) -> StaleTicketError:
+        return _explain.stale(self.spec, self.view(), action, (slot, generation), (ending, queue))
+
+    def _corrupt(self, what: str) -> CorruptSegmentError:
+        message = f"the control block of pool {self.spec.name!r} is corrupted: {what}"
+        return CorruptSegmentError(message, name=self.spec.name)
+
+    def _foreign(self, lease: Lease) -> ForeignLeaseError:
+        message = (
+            f"lease {lease} belongs to pool {lease._mapping.spec.name!r}, not to "
+            f"{self.spec.name!r} (or to another attachment of it): copy the bytes into a slot of this one"
+        )
+        return ForeignLeaseError(message)
+
+    def _views(self, lease: Lease, action: str, views: int) -> ViewsAliveError:
+        things = "1 array or memoryview" if views == 1 else f"{views} arrays or memoryviews"
+        message = (
+            f"cannot {action} lease {lease}: {things} of slot {lease.slot} would see the next "
+            f"holder's bytes; delete them first (del, or leave their scope), or copy what you keep. "
+            f"The lease goes on"
+        )
+        return ViewsAliveError(message, slot=lease.slot, views=views)
+
+
+def attach(spec: PoolSpec, control: int, spin: float) -> Attachment:
+    """Map a pool whose header has been checked; not a member yet.
+
+    Raises the errors of `_segment.opened` and `_segment.check_file` for its slabs.
+    """
+    with ExitStack() as stack:
+        slabs = []
+        for number, size_class in enumerate(spec.classes):
+            name = slab_name(spec.name, number)
+            fd = stack.enter_context(opened(name))
+            check_file(name, fd, size_class.slab_size)
+            slabs.append(fd)
+        mapping = Attachment(control, tuple(slabs), spec.counts, spec.queue_counts, spec.reuse)
+    mapping.spec = spec
+    mapping.is_coordinator = False
+    mapping._pidfd = None
+    mapping._joining = threading.Lock()
+    mapping.ignore_views = VIEWS[spec.views] == "ignore"
+    # On a single CPU nobody can make progress while we spin.
+    mapping.spin_ns = round(spin * 1e9) if usable_cpus() > 1 else 0
+    _all.add(mapping)
+    return mapping
+
+
+def slab_name(pool: str, number: int) -> str:
+    """Name of the segment that holds the slots of a class."""
+    return f"{pool}.slab{number}"
+
+
+def _after_fork_in_child() -> None:
+    for mapping in list(_all):
+        mapping._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,632 @@
+/* Mapping: one process's attachment to a pool's memory, and the rare operations. */
+#include "glue.h"
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* --- clocks ---------------------------------------------------------------------- */
+
+static uint64_t clock_read(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* A few nanoseconds to read, a few milliseconds fine: for hints and checks. */
+uint64_t clock_coarse_ns(void)
+{
+#ifdef CLOCK_MONOTONIC_COARSE
+    return clock_read(CLOCK_MONOTONIC_COARSE);
+#else
+    return clock_read(CLOCK_MONOTONIC);
+#endif
+}
+
+uint64_t clock_ns(void)
+{
+    return clock_read(CLOCK_MONOTONIC);
+}
+
+/* --- exceptions: Python words them ------------------------------------------------ */
+
+static PyObject *raise_instance(PyObject *error)
+{
+    if (error != NULL)
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_XDECREF(error);
+    return NULL;
+}
+
+PyObject *mapping_fail_stale(MappingObject *self, const char *action, uint64_t slot, uint64_t generation,
+                             int ending, uint32_t queue)
+{
+    if (self->epoch == fork_epoch && self->pool.me)
+        sp_count(&mapping_me(self)->stale);
+    return raise_instance(PyObject_CallMethod((PyObject *)self, "_stale", "sKKiI", action,
+                                              (unsigned long long)slot,
+                                              (unsigned long long)generation, ending, queue));
+}
+
+PyObject *mapping_fail_corrupt(MappingObject *self, const char *what)
+{
+    return raise_instance(PyObject_CallMethod((PyObject *)self, "_corrupt", "s", what));
+}
+
+int mapping_refuse_foreign(MappingObject *self, LeaseObject *lease)
+{
+    if (LIKELY(lease->mapping == self))
+        return 0;
+    raise_instance(PyObject_CallMethod((PyObject *)self, "_foreign", "O", lease));
+    return -1;
+}
+
+/* --- waking ----------------------------------------------------------------------- */
+
+static PyObject *ring_member(MappingObject *self, uint32_t member)
+{
+    sp_count(&mapping_me(self)->rung);
+    PyObject *bell = member < (uint32_t)PyList_GET_SIZE(self->bells)
+                         ? PyList_GET_ITEM(self->bells, member)
+                         : Py_None;
+    if (bell != Py_None)
+        return PyObject_CallNoArgs(bell);
+    return PyObject_CallMethod((PyObject *)self, "_ring", "I", member);
+}
+
+/* Wake one sleeper of this mask, if there is any. A bell that does not ring costs its
+ * sleeper a slice, so only what is not an Exception (Ctrl-C) gets through: -1. */
+int mapping_ring(MappingObject *self, sp_atomic_u64 *mask)
+{
+    if (LIKELY(!sp_wait_any(mask)))
+        return 0;
+    uint32_t member = sp_wait_next(mask, self->pool.last_rung);
+    if (!member)
+        return 0;
+    self->pool.last_rung = member;
+    PyObject *rung = ring_member(self, member);
+    if (rung == NULL && !PyErr_ExceptionMatches(PyExc_Exception))
+        return -1;
+    PyErr_Clear();
+    Py_XDECREF(rung);
+    return 0;
+}
+
+/* For destructors: an error on its way stays, Ctrl-C comes again at the next bytecode. */
+void mapping_ring_quietly(MappingObject *self, sp_atomic_u64 *mask)
+{
+    if (LIKELY(!sp_wait_any(mask)))
+        return;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (mapping_ring(self, mask) < 0) {
+        PyErr_Clear();
+        PyErr_SetInterrupt();
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
+/* --- joining and leaving ---------------------------------------------------------- */
+
+static void mapping_leave_if_done(MappingObject *self)
+{
+    if (!self->closed || self->live || !self->pool.me || self->epoch != fork_epoch)
+        return;
+    sp_member_leave(&self->pool, self->pool.me, (uint32_t)self->pid);
+    self->epoch = 0; /* no longer a member; the counters are somebody else's soon */
+}
+
+/* A right held through this mapping has ended; after close() the last one leaves. */
+void mapping_right_over(MappingObject *self)
+{
+    self->live--;
+    if (UNLIKELY(self->closed))
+        mapping_leave_if_done(self);
+}
+
+static PyObject *mapping_close(MappingObject *self, PyObject *Py_UNUSED(none))
+{
+    self->closed = true;
+    mapping_leave_if_done(self);
+    Py_RETURN_NONE;
+}
+
+static void member_fill(sp_member *member, const char *name, uint64_t start, uint64_t inode)
+{
+    /* The counters of a former member under this index are history. */
+    size_t kept = sizeof member->identity;
+    memset((uint8_t *)member + kept, 0, sizeof *member - kept);
+    sp_store_relaxed(&member->start_time, start);
+    sp_store_relaxed(&member->pidfd_inode, inode);
+    sp_store_relaxed(&member->joined_ns, clock_ns());
+    strncpy(member->name, name, sizeof member->name - 1);
+}
+
+/* Members that do not share a word of the map do not fight over its line. */
+static void spread_cursors(sp_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->geometry.classes; i++) {
+        uint32_t words = pool->geometry.of_class[i].map_words;
+        pool->cursor[i] = words > 1 ? (pool->me - 1) * 8 % words * 64 : 0;
+    }
+}
+
+static PyObject *mapping_join(MappingObject *self, PyObject *args)
+{
+    const char *name;
+    unsigned long long start, inode;
+    if (!PyArg_ParseTuple(args, "sKK", &name, &start, &inode))
+        return NULL;
+    self->pid = (uint64_t)getpid();
+    uint32_t member = sp_member_join(&self->pool, (uint32_t)self->pid);
+    if (member) {
+        member_fill(&self->pool.members[member], name, start, inode);
+        self->pool.me = member;
+        self->epoch = fork_epoch;
+        self->live = 0;
+        spread_cursors(&self->pool);
+        sp_member_activate(&self->pool, member, (uint32_t)self->pid);
+    }
+    return PyLong_FromUnsignedLong(member);
+}
+
+/* --- waiting ---------------------------------------------------------------------- */
+
+static sp_atomic_u64 *mask_of(MappingObject *self, int kind, unsigned int index)
+{
+    const sp_geometry *g = &self->pool.geometry;
+    if (kind == FOR_SLOT && index < g->classes)
+        return self->pool.class_states[index].waiting;
+    if (index >= 1 && index <= g->queues && kind == FOR_TICKET)
+        return sp_pool_queue(&self->pool, index)->waiting;
+    if (index >= 1 && index <= g->queues && kind == FOR_SPACE)
+        return sp_pool_queue(&self->pool, index)->waiting_space;
+    PyErr_Format(PyExc_IndexError, "nothing to wait for: kind %d, index %u", kind, index);
+    return NULL;
+}
+
+static sp_atomic_u64 *mask_from(MappingObject *self, PyObject *args)
+{
+    int kind;
+    unsigned int index;
+    return PyArg_ParseTuple(args, "iI", &kind, &index) ? mask_of(self, kind, index) : NULL;
+}
+
+static PyObject *mapping_wait_begin(MappingObject *self, PyObject *args)
+{
+    sp_atomic_u64 *mask = mask_from(self, args);
+    if (mask == NULL)
+        return NULL;
+    sp_wait_begin(mask, self->pool.me);
+    Py_RETURN_NONE;
+}
+
+static PyObject *mapping_wait_end(MappingObject *self, PyObject *args)
+{
+    sp_atomic_u64 *mask = mask_from(self, args);
+    if (mask == NULL)
+        return NULL;
+    sp_wait_end(mask, self->pool.me);
+    Py_RETURN_NONE;
+}
+
+static PyObject *mapping_ring_one(MappingObject *self, PyObject *args)
+{
+    sp_atomic_u64 *mask = mask_from(self, args);
+    if (mask == NULL || mapping_ring(self, mask) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static int ring_everybody(MappingObject *self, sp_atomic_u64 *mask)
+{
+    for (uint32_t i = 0; i <= SP_MAX_MEMBERS && sp_wait_any(mask); i++)
+        if (mapping_ring(self, mask) < 0)
+            return -1;
+    return 0;
+}
+
+static PyObject *mapping_ring_all(MappingObject *self, PyObject *Py_UNUSED(none))
+{
+    sp_pool *pool = &self->pool;
+    for (uint32_t i = 0; i < pool->geometry.classes; i++)
+        if (ring_everybody(self, pool->class_states[i].waiting) < 0)
+            return NULL;
+    for (uint32_t i = 0; i < pool->geometry.queues; i++)
+        if (ring_everybody(self, pool->queue_states[i].waiting) < 0 ||
+            ring_everybody(self, pool->queue_states[i].waiting_space) < 0)
+            return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *mapping_count_wait(MappingObject *self, PyObject *nanoseconds)
+{
+    uint64_t waited = PyLong_AsUnsignedLongLong(nanoseconds);
+    if (waited == (uint64_t)-1 && PyErr_Occurred())
+        return NULL;
+    sp_member *me = mapping_me(self);
+    sp_count(&me->waits);
+    sp_store_relaxed(&me->waited_ns, sp_load_relaxed(&me->waited_ns) + waited);
+    Py_RETURN_NONE;
+}
+
+static PyObject *mapping_count_exhausted(MappingObject *self, PyObject *Py_UNUSED(none))
+{
+    sp_count(&mapping_me(self)->exhausted);
+    Py_RETURN_NONE;
+}
+
+static PyObject *mapping_count_overflow(MappingObject *self, PyObject *Py_UNUSED(none))
+{
+    sp_count(&mapping_me(self)->overflows);
+    Py_RETURN_NONE;
+}
+
+/* --- rare operations --------------------------------------------------------------- */
+
+static int slot_from(MappingObject *self, PyObject *number, uint32_t *slot)
+{
+    unsigned long value = PyLong_AsUnsignedLong(number);
+    if (value == (unsigned long)-1 && PyErr_Occurred())
+        return -1;
+    if (value >= self->pool.geometry.slots) {
+        PyErr_Format(PyExc_IndexError, "slot %lu: the pool has %u", value, self->pool.geometry.slots);
+        return -1;
+    }
+    *slot = (uint32_t)value;
+    return 0;
+}
+
+static PyObject *mapping_word(MappingObject *self, PyObject *number)
+{
+    uint32_t slot;
+    if (slot_from(self, number, &slot) < 0)
+        return NULL;
+    return PyLong_FromUnsignedLongLong(sp_load_acquire(&self->pool.slots[slot].word));
+}
+
+static PyObject *mapping_claim(MappingObject *self, PyObject *number)
+{
+    uint64_t ticket = PyLong_AsUnsignedLongLong(number);
+    if (ticket == (uint64_t)-1 && PyErr_Occurred())
+        return NULL;
+    sp_right right;
+    sp_result result = sp_claim(&self->pool, ticket, clock_coarse_ns(), &right);
+    if (result == SP_OK) {
+        sp_count(&mapping_me(self)->claimed);
+        return lease_new(self, &right);
+    }
+    return mapping_fail_stale(self, "claim", sp_ticket_slot(ticket), sp_ticket_generation(ticket), LIVE, 0);
+}
+
+static PyObject *mapping_queue_size(MappingObject *self, PyObject *args)
+{
+    unsigned int queue;
+    if (!PyArg_ParseTuple(args, "I", &queue) || mask_of(self, FOR_TICKET, queue) == NULL)
+        return NULL;
+    return PyLong_FromUnsignedLong(sp_ring_size(&self->pool, queue));
+}
+
+static PyObject *mapping_queue_close(MappingObject *self, PyObject *args)
+{
+    unsigned int queue;
+    if (!PyArg_ParseTuple(args, "I", &queue) || mask_of(self, FOR_TICKET, queue) == NULL)
+        return NULL;
+    sp_queue_state *state = sp_pool_queue(&self->pool, queue);
+    sp_fetch_or_seq_cst(&state->closed, 1);
+    if (ring_everybody(self, state->waiting) < 0 || ring_everybody(self, state->waiting_space) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *mapping_queue_closed(MappingObject *self, PyObject *args)
+{
+    unsigned int queue;
+    if (!PyArg_ParseTuple(args, "I", &queue) || mask_of(self, FOR_TICKET, queue) == NULL)
+        return NULL;
+    return PyBool_FromLong(sp_load_seq_cst(&sp_pool_queue(&self->pool, queue)->closed) != 0);
+}
+
+/* --- the reaper's tools ------------------------------------------------------------- */
+
+static int note_detached(MappingObject *self, PyObject *detached, uint32_t slot)
+{
+    uint64_t word = sp_load_acquire(&self->pool.slots[slot].word);
+    PyObject *entry = Py_BuildValue("IK", slot, (unsigned long long)word);
+    int result = entry ? PyList_Append(detached, entry) : -1;
+    Py_XDECREF(entry);
+    return result;
+}
+
+static PyObject *mapping_reap(MappingObject *self, PyObject *number)
+{
+    unsigned long dead = PyLong_AsUnsignedLong(number);
+    if (dead < 1 || dead > self->pool.geometry.members || dead == self->pool.me)
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_IndexError, "no member %lu to reap", dead);
+    PyObject *detached = PyList_New(0);
+    unsigned int count[SP_REAP_CORRUPT + 1] = {0};
+    sp_member_bury(&self->pool, (uint32_t)dead);
+    sp_reap_waiting(&self->pool, (uint32_t)dead);
+    for (uint32_t slot = 0; detached && slot < self->pool.geometry.slots; slot++) {
+        sp_reaped reaped = sp_reap_slot(&self->pool, slot, (uint32_t)dead);
+        count[reaped]++;
+        if (reaped == SP_REAP_DETACHED && note_detached(self, detached, slot) < 0)
+            Py_CLEAR(detached);
+    }
+    if (detached && count[SP_REAP_CORRUPT]) {
+        Py_DECREF(detached);
+        return mapping_fail_corrupt(self, "a ring has no room for the tickets of a dead member");
+    }
+    return detached ? Py_BuildValue("IIIIN", count[SP_REAP_FREED], count[SP_REAP_REQUEUED],
+                                    count[SP_REAP_DEAD_LETTER], count[SP_REAP_ADOPTED], detached)
+                    : NULL;
+}
+
+static PyObject *mapping_vacate(MappingObject *self, PyObject *number)
+{
+    unsigned long member = PyLong_AsUnsignedLong(number);
+    if (member < 1 || member > self->pool.geometry.members)
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_IndexError, "no member %lu", member);
+    sp_store_release(&self->pool.members[member].identity, SP_VACANT);
+    Py_RETURN_NONE;
+}
+
+static PyObject *mapping_repair(MappingObject *self, PyObject *Py_UNUSED(none))
+{
+    unsigned long shown = 0;
+    for (uint32_t slot = 0; slot < self->pool.geometry.slots; slot++)
+        shown += sp_reap_show(&self->pool, slot);
+    return PyLong_FromUnsignedLong(shown);
+}
+
+static PyObject *mapping_expire(MappingObject *self, PyObject *args)
+{
+    PyObject *number;
+    unsigned long long word;
+    uint32_t slot;
+    if (!PyArg_ParseTuple(args, "OK", &number, &word) || slot_from(self, number, &slot) < 0)
+        return NULL;
+    return PyBool_FromLong(sp_slot_end(&self->pool, slot, word));
+}
+
+/* Make every slot of a new pool free, or uncommitted beyond its class's count. */
+static PyObject *mapping_format(MappingObject *self, PyObject *Py_UNUSED(none))
+{
+    for (uint32_t i = 0; i < self->pool.geometry.classes; i++) {
+        const sp_class_geometry *c = &self->pool.geometry.of_class[i];
+        for (uint32_t k = 0; k < c->max_count; k++) {
+            sp_state state = k < c->count ? SP_FREE : SP_UNCOMMITTED;
+            uint64_t word = sp_word(state, SP_NOBODY, SP_NO_QUEUE, SP_GENERATION_FIRST);
+            sp_store_release(&self->pool.slots[c->first + k].word, word);
+        }
+    }
+    return mapping_repair(self, NULL);
+}
+
+/* --- the object ---------------------------------------------------------------------- */
+
+static uint8_t *map_file(int fd, uint64_t size)
+{
+    struct stat file;
+    if (fstat(fd, &file) < 0)
+        return (uint8_t *)PyErr_SetFromErrno(PyExc_OSError);
+    if ((uint64_t)file.st_size < size) {
+        PyErr_Format(PyExc_ValueError, "the segment has %lld bytes, %llu are needed",
+                     (long long)file.st_size, (unsigned long long)size);
+        return NULL;
+    }
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return memory == MAP_FAILED ? (uint8_t *)PyErr_SetFromErrno(PyExc_OSError) : memory;
+}
+
+static uint64_t slab_size(const MappingObject *self, uint32_t class)
+{
+    const sp_class_geometry *c = &self->pool.geometry.of_class[class];
+    return c->stride * c->max_count;
+}
+
+static int map_all(MappingObject *self, int control, PyObject *slabs)
+{
+    if (PyTuple_GET_SIZE(slabs) != (Py_ssize_t)self->pool.geometry.classes) {
+        PyErr_SetString(PyExc_ValueError, "one slab for each class");
+        return -1;
+    }
+    uint8_t *base = map_file(control, self->control_size);
+    if (base == NULL)
+        return -1;
+    sp_pool_bind(&self->pool, base);
+    for (uint32_t i = 0; i < self->pool.geometry.classes; i++) {
+        int fd = (int)PyLong_AsLong(PyTuple_GET_ITEM(slabs, (Py_ssize_t)i));
+        self->slab[i] = map_file(fd, slab_size(self, i));
+        if (self->slab[i] == NULL)
+            return -1;
+    }
+    return 0;
+}
+
+static PyObject *mapping_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
+{
+    int control;
+    unsigned int reuse;
+    PyObject *slabs, *counts, *queues;
+    if (!PyArg_ParseTuple(args, "iO!O!O!I", &control, &PyTuple_Type, &slabs, &PyTuple_Type, &counts,
+                          &PyTuple_Type, &queues, &reuse))
+        return NULL;
+    MappingObject *self = (MappingObject *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->pool.reuse = reuse;
+    self->next_check_ns = UINT64_MAX;
+    self->bells = PyList_New(0);
+    if (self->bells && geometry_parse(counts, &self->pool.geometry) == 0 &&
+        queue_specs_parse(queues, &self->pool) == 0) {
+        self->control_size = sp_up(self->pool.geometry.total_size, 4096);
+        if (map_all(self, control, slabs) == 0)
+            return (PyObject *)self;
+    }
+    Py_DECREF(self);
+    return NULL;
+}
+
+static int mapping_traverse(MappingObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->bells);
+    return 0;
+}
+
+static void mapping_dealloc(MappingObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    for (uint32_t i = 0; i < SP_MAX_CLASSES; i++)
+        if (self->slab[i])
+            munmap(self->slab[i], slab_size(self, i));
+    if (self->pool.base)
+        munmap(self->pool.base, self->control_size);
+    Py_XDECREF(self->bells);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyObject *mapping_control(MappingObject *self, PyObject *Py_UNUSED(none))
+{
+    return (PyObject *)span_new(self, self->pool.base, self->control_size);
+}
+
+static PyObject *mapping_check_again(MappingObject *self, PyObject *seconds)
+{
+    double after = PyFloat_AsDouble(seconds);
+    if (after == -1.0 && PyErr_Occurred())
+        return NULL;
+    self->next_check_ns = clock_coarse_ns() + (uint64_t)(after * 1e9);
+    Py_RETURN_NONE;
+}
+
+static PyObject *mapping_get_closed(MappingObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->closed);
+}
+
+static PyObject *mapping_get_me(MappingObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLong(self->pool.me);
+}
+
+static PyObject *mapping_get_joined(MappingObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->pool.me && self->epoch == fork_epoch);
+}
+
+static PyObject *mapping_get_live(MappingObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(self->epoch == fork_epoch ? self->live : 0);
+}
+
+static PyObject *mapping_get_status(MappingObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(sp_load_acquire(&self->pool.status->status));
+}
+
+static int mapping_set_status(MappingObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    uint64_t status = value ? PyLong_AsUnsignedLongLong(value) : 0;
+    if (PyErr_Occurred())
+        return -1;
+    sp_store_release(&self->pool.status->status, status);
+    return 0;
+}
+
+static PyObject *mapping_get_spin(MappingObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(self->spin_ns);
+}
+
+static int mapping_set_spin(MappingObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    uint64_t spin = value ? PyLong_AsUnsignedLongLong(value) : 0;
+    if (PyErr_Occurred())
+        return -1;
+    self->spin_ns = spin;
+    return 0;
+}
+
+static PyObject *mapping_get_ignore_views(MappingObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->ignore_views);
+}
+
+static int mapping_set_ignore_views(MappingObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    self->ignore_views = value == Py_True;
+    return 0;
+}
+
+static PyObject *mapping_get_bells(MappingObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(self->bells);
+}
+
+static PyMethodDef mapping_methods[] = {
+    {"join", (PyCFunction)mapping_join, METH_VARARGS, "Become a member: its index, 0 if none is vacant."},
+    {"close", (PyCFunction)mapping_close, METH_NOARGS, "Take no new rights; leave with the last one."},
+    {"control", (PyCFunction)mapping_control, METH_NOARGS, "The control block as a Span."},
+    {"check_again", (PyCFunction)mapping_check_again, METH_O, "When fast paths stop to look around."},
+    {"wait_begin", (PyCFunction)mapping_wait_begin, METH_VARARGS, "Set our waiting bit."},
+    {"wait_end", (PyCFunction)mapping_wait_end, METH_VARARGS, "Clear our waiting bit."},
+    {"count_wait", (PyCFunction)mapping_count_wait, METH_O, "Count a wait of so many nanoseconds."},
+    {"count_exhausted", (PyCFunction)mapping_count_exhausted, METH_NOARGS, "Count a vain acquire."},
+    {"count_overflow", (PyCFunction)mapping_count_overflow, METH_NOARGS, "Count a writer's overflow."},
+    {"ring_one", (PyCFunction)mapping_ring_one, METH_VARARGS, "Wake one sleeper."},
+    {"ring_all", (PyCFunction)mapping_ring_all, METH_NOARGS, "Wake every sleeper."},
+    {"word", (PyCFunction)mapping_word, METH_O, "A slot's word."},
+    {"claim", (PyCFunction)mapping_claim, METH_O, "Lease by ticket."},
+    {"queue_size", (PyCFunction)mapping_queue_size, METH_VARARGS, "Tickets in a queue."},
+    {"queue_close", (PyCFunction)mapping_queue_close, METH_VARARGS, "Close a queue, wake its waiters."},
+    {"queue_closed", (PyCFunction)mapping_queue_closed, METH_VARARGS, "Whether a queue is closed."},
+    {"reap", (PyCFunction)mapping_reap, METH_O,
+     "Give back what a dead member held: (freed, requeued, dead-lettered, adopted, detached)."},
+    {"vacate", (PyCFunction)mapping_vacate, METH_O, "Free a member's entry."},
+    {"repair", (PyCFunction)mapping_repair, METH_NOARGS, "Set lost free bits: how many."},
+    {"expire", (PyCFunction)mapping_expire, METH_VARARGS, "Free a slot if its word is still this."},
+    {"format", (PyCFunction)mapping_format, METH_NOARGS, "Make the slots of a new pool free."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef mapping_getset[] = {
+    {"me", (getter)mapping_get_me, NULL, "Own member index, 0 before joining.", NULL},
+    {"joined", (getter)mapping_get_joined, NULL, "Whether this process joined, not its parent.", NULL},
+    {"closed", (getter)mapping_get_closed, NULL, "Whether close was called here.", NULL},
+    {"live", (getter)mapping_get_live, NULL, "Rights held through this mapping.", NULL},
+    {"status", (getter)mapping_get_status, (setter)mapping_set_status, "The pool's status.", NULL},
+    {"spin_ns", (getter)mapping_get_spin, (setter)mapping_set_spin, "Longest spin before a sleep.", NULL},
+    {"ignore_views", (getter)mapping_get_ignore_views, (setter)mapping_set_ignore_views,
+     "Whether leases end under living views.", NULL},
+    {"bells", (getter)mapping_get_bells, NULL, "Callables that ring members, by index.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot mapping_slots[] = {
+    {Py_tp_new, mapping_new},
+    {Py_tp_dealloc, mapping_dealloc},
+    {Py_tp_traverse, mapping_traverse},
+    {Py_tp_methods, mapping_methods},
+    {Py_tp_getset, mapping_getset},
+    {Py_tp_doc, "Mapping(control_fd, slab_fds, counts, queue_specs, reuse)"},
+    {0, NULL},
+};
+
+static PyType_Spec mapping_spec = {
+    .name = "shmpool._core.Mapping",
+    .basicsize = sizeof(MappingObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = mapping_slots,
+};
+
+int module_add_mapping(PyObject *module)
+{
+    mapping_type = (PyTypeObject *)PyType_FromSpec(&mapping_spec);
+    return mapping_type ? PyModule_AddType(module, mapping_type) : -1;
+}

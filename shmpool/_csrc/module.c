@@ -1,0 +1,71 @@
+/* The module: constants, the at-fork epoch, and the types of the other files. */
+#include "glue.h"
+
+#include <pthread.h>
+
+uint64_t fork_epoch = 1; /* 0 is nobody's epoch */
+PyTypeObject *mapping_type, *span_type, *lease_type;
+
+/* A child inherits no right and no membership; Python or C, everybody forks through here. */
+static void forked(void)
+{
+    fork_epoch++;
+}
+
+static const struct {
+    const char *name;
+    unsigned long long value;
+} constants[] = {
+    {"MAGIC", SP_MAGIC},
+    {"VERSION", SP_VERSION},
+    {"MAX_SLOTS", SP_MAX_SLOTS},
+    {"MAX_CLASSES", SP_MAX_CLASSES},
+    {"MAX_QUEUES", SP_MAX_QUEUES},
+    {"MAX_MEMBERS", SP_MAX_MEMBERS},
+    {"MAX_RECORD", SP_MAX_RECORD},
+    {"MAX_DIMENSIONS", SP_MAX_DIMENSIONS},
+    {"MAX_DTYPE", SP_MAX_DTYPE},
+    {"GENERATION_BITS", SP_GENERATION_BITS},
+    {"GENERATION_MAX", SP_GENERATION_MAX},
+    {"LINE", SP_LINE},
+    {"FOR_SLOT", FOR_SLOT},
+    {"FOR_TICKET", FOR_TICKET},
+    {"FOR_SPACE", FOR_SPACE},
+    {"RELEASED", RELEASED},
+    {"PUT", PUT},
+    {"DETACHED", DETACHED},
+};
+
+static int add_constants(PyObject *module)
+{
+    for (size_t i = 0; i < sizeof constants / sizeof *constants; i++) {
+        PyObject *value = PyLong_FromUnsignedLongLong(constants[i].value);
+        int result = value ? PyModule_AddObjectRef(module, constants[i].name, value) : -1;
+        Py_XDECREF(value);
+        if (result < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static struct PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "shmpool._core",
+    .m_doc = "The shared-memory protocol of shmpool: words, rings, leases.",
+    .m_size = -1,
+};
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+    PyObject *module = PyModule_Create(&definition);
+    if (module == NULL)
+        return NULL;
+    bool added = add_constants(module) == 0 && module_add_geometry(module) == 0 &&
+                 module_add_mapping(module) == 0 && module_add_lease(module) == 0 &&
+                 module_add_handles(module) == 0;
+    if (!added || pthread_atfork(NULL, NULL, forked) != 0) {
+        Py_DECREF(module);
+        return PyErr_Occurred() ? NULL : PyErr_NoMemory();
+    }
+    return module;
+}

@@ -1,0 +1,148 @@
+"""The words of the errors that look into the control block: who holds what, since when."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from shmpool import _core
+from shmpool._header import PoolSpec
+from shmpool._layout import ControlView, State, Word
+from shmpool._ticket import Ticket
+from shmpool.errors import (
+    AlreadyClaimedError,
+    AlreadyEndedError,
+    NotOwnerError,
+    PoolExhaustedError,
+    StaleTicketError,
+    TooManyMembersError,
+)
+
+_ENDINGS = {_core.RELEASED: "released", _core.PUT: "put", _core.DETACHED: "detached"}
+_FORKED = -1
+
+
+def who(view: ControlView, member: int) -> str:
+    """A member as people name it: `worker-2 (pid 812)`."""
+    return f"{view.member_name(member)} (pid {view.pid(member)})"
+
+
+def what_it_is(spec: PoolSpec, view: ControlView, slot: int) -> str:
+    """What a slot is now, in words, with its generation."""
+    word = view.word(slot)
+    place = f" in queue {spec.queues[word.queue - 1].name!r}" if _in_queue(spec, word) else ""
+    if word.state is State.LEASED:
+        taken = place.replace(" in ", " from ")
+        return f"leased by {who(view, word.owner)}{taken} under generation {word.generation}"
+    if word.state is State.QUEUED:
+        way = place or " outside every queue"
+        return (
+            f"on its way{way} under generation {word.generation}, sent by {who(view, word.owner)}"
+        )
+    return f"{word.state.name.lower()} under generation {word.generation}"
+
+
+def _in_queue(spec: PoolSpec, word: Word) -> bool:
+    return 0 < word.queue <= len(spec.queues)
+
+
+def stale(
+    spec: PoolSpec,
+    view: ControlView,
+    action: str,
+    ticket: tuple[int, int],
+    ending: tuple[int, int],
+) -> StaleTicketError:
+    """Why a right is over. `ticket` is (slot, generation), `ending` how the lease ended here."""
+    slot, generation = ticket
+    how, queue = ending
+    if slot >= spec.slots:
+        message = f"cannot {action} ticket {slot}@{generation}: pool {spec.name!r} has {spec.slots} slots"
+        return StaleTicketError(message, slot=slot, generation=generation)
+    word = view.word(slot)
+    facts = {
+        "slot": slot, "generation": generation, "current_generation": word.generation,
+        "state": word.state.name, "holder": view.member_name(word.owner) if word.owner else None,
+        "pid": view.pid(word.owner) if word.owner else None,
+    }  # fmt: skip
+    now = f"slot {slot} is now {what_it_is(spec, view, slot)}"
+    if how == _FORKED:
+        message = f"cannot {action} lease {slot}@{generation}: a child inherits no lease; {now}"
+        return NotOwnerError(message, **facts)
+    if how:
+        to = f" to queue {spec.queues[queue - 1].name!r}" if how == _core.PUT else ""
+        message = f"cannot {action} lease {slot}@{generation}: it was {_ENDINGS[how]}{to} before; {now}"
+        return AlreadyEndedError(message, **facts)
+    if action == "claim" and _is_claimed(word, generation):
+        message = f"cannot claim ticket {slot}@{generation}: it has been claimed before; {now}"
+        return AlreadyClaimedError(message, **facts)
+    message = f"cannot {action} {slot}@{generation}: that right is over; {now}"
+    if word.state is State.QUEUED and word.generation == generation and _in_queue(spec, word):
+        message = f"cannot {action} {slot}@{generation}: take it from its queue; {now}"
+    return StaleTicketError(message, **facts)
+
+
+def _is_claimed(word: Word, generation: int) -> bool:
+    """Whether the word can only be what it is because somebody had claimed the ticket."""
+    return word.generation > generation or (
+        word.generation == generation and word.state is State.LEASED
+    )
+
+
+def exhausted(spec: PoolSpec, view: ControlView, waited: float) -> PoolExhaustedError:
+    """Every slot is held: by whom, how many, the longest for how long."""
+    holders = _holders(view)
+    table = ", ".join(
+        f"{name}: {count} for up to {longest:.1f} s" for name, count, longest in holders
+    )
+    waiting = _queued(spec, view)
+    message = (
+        f"all {spec.slots} slots of pool {spec.name!r} are held"
+        f"{f' ({table})' if table else ''}{f'; {waiting}' if waiting else ''}, "
+        f"and none came back in {waited:.3g} s: release earlier, pass a longer timeout=, "
+        f"or create the pool with more slots="
+    )
+    return PoolExhaustedError(message, slots=spec.slots, holders=holders, waited=waited)
+
+
+def _holders(view: ControlView) -> list[tuple[str, int, float]]:
+    now = time.monotonic_ns()
+    held: dict[int, list[float]] = {}
+    for slot, packed in enumerate(view.words().tolist()):
+        word = Word.unpack(packed)
+        if word.state in (State.LEASED, State.SHARED):
+            since = max(0.0, (now - int(view.slots["since_ns"][slot])) / 1e9)
+            held.setdefault(word.owner, []).append(since)
+    rows = [(who(view, owner), len(ages), max(ages)) for owner, ages in held.items()]
+    return sorted(rows, key=lambda row: -row[2])
+
+
+def _queued(spec: PoolSpec, view: ControlView) -> str:
+    words = [Word.unpack(packed) for packed in view.words().tolist()]
+    names = ["no queue", *(queue.name for queue in spec.queues)]
+    counts = [sum(w.state is State.QUEUED and w.queue == n for w in words) for n in range(len(names))]
+    return ", ".join(
+        f"{count} wait in {name if number == 0 else repr(name)}"
+        for number, (name, count) in enumerate(zip(names, counts, strict=True))
+        if count
+    )
+
+
+def too_many_members(spec: PoolSpec, view: ControlView) -> TooManyMembersError:
+    """The member table is full: of whom."""
+    present = [who(view, i) for i in range(1, spec.members + 1) if view.pid(i)]
+    message = (
+        f"pool {spec.name!r} was made for members={spec.members} and has {len(present)} attached: "
+        f"{_few(present)}; close some, or create it with more (at most {_core.MAX_MEMBERS})"
+    )
+    return TooManyMembersError(message, members=spec.members)
+
+
+def _few(names: Sequence[str], most: int = 8) -> str:
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def ticket_text(slot: int, generation: int) -> str:
+    """A right as people name it: `3@41`."""
+    return str(Ticket.of(slot, generation))

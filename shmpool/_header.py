@@ -1,0 +1,295 @@
+"""The static part of a control block: what a pool is made of, written once, checked always.
+
+A reader takes one private copy and believes nothing of it: magic, version, checksum,
+every count, and that the sizes which follow from the counts are the sizes of the files.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from shmpool import _core
+from shmpool._layout import CLASS, HEADER, QUEUE, Counts
+from shmpool._process import Identity
+from shmpool._sizes import show_size
+from shmpool.errors import (
+    CorruptSegmentError,
+    NotAPoolError,
+    PoolNotReadyError,
+    TruncatedSegmentError,
+    VersionError,
+)
+
+PAGE = 4096
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,47}")
+ON_DEATH = ("requeue", "free")
+REUSE = ("warm", "cold")
+VIEWS = ("raise", "ignore")
+_CHECKED_FROM = 16  # magic and checksum are not part of the checksum
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSpec:
+    """Slots of one size."""
+
+    slot_size: int
+    count: int
+    max_count: int
+
+    @property
+    def stride(self) -> int:
+        """Bytes from one slot to the next: whole pages for slots of a page or more."""
+        unit = PAGE if self.slot_size >= PAGE else _core.LINE
+        return -(-self.slot_size // unit) * unit
+
+    @property
+    def slab_size(self) -> int:
+        """Bytes of the slab."""
+        return -(-self.stride * self.max_count // PAGE) * PAGE
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSpec:
+    """A queue as it is stored: numbers for what QueueOptions says in words."""
+
+    name: str
+    on_death: int = 0
+    max_attempts: int = 0
+    dead_letter: int = 0
+    maxsize: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """Everything about a pool that never changes."""
+
+    name: str
+    classes: tuple[ClassSpec, ...]
+    queues: tuple[QueueSpec, ...]
+    members: int
+    coordinator: Identity
+    pid_namespace: int
+    uid: int
+    created_ns: int
+    record: np.dtype[Any] | None = None
+    reuse: int = 0
+    views: int = 0
+    orphan_grace_ns: int = 0
+    record_text: bytes = field(default=b"", repr=False)
+
+    @property
+    def counts(self) -> Counts:
+        """What the layout follows from."""
+        classes = tuple((c.slot_size, c.stride, c.count, c.max_count) for c in self.classes)
+        size = self.record.itemsize if self.record is not None else 0
+        return classes, len(self.queues), self.members, size, len(self.record_text), 0
+
+    @property
+    def queue_counts(self) -> tuple[tuple[int, int, int, int], ...]:
+        """The numbers of the queues, as the core takes them."""
+        return tuple((q.on_death, q.max_attempts, q.dead_letter, q.maxsize) for q in self.queues)
+
+    @property
+    def slots(self) -> int:
+        """How many slots have an address."""
+        return sum(c.max_count for c in self.classes)
+
+    @property
+    def control_size(self) -> int:
+        """Bytes of the control block's segment."""
+        return -(-_core.layout(self.counts)["total_size"] // PAGE) * PAGE
+
+    @property
+    def payload_size(self) -> int:
+        """Bytes of all slabs."""
+        return sum(c.slab_size for c in self.classes)
+
+
+def dtype_text(dtype: np.dtype[Any]) -> bytes:
+    """A dtype as text without pickles, in the manner of the .npy format."""
+    return repr(npy.dtype_to_descr(dtype)).encode()
+
+
+def text_dtype(text: bytes) -> np.dtype[Any]:
+    """The dtype that `dtype_text` wrote; ValueError for anything else."""
+    try:
+        dtype = npy.descr_to_dtype(ast.literal_eval(text.decode()))
+    except (SyntaxError, TypeError, UnicodeDecodeError, IndexError, MemoryError) as error:
+        raise ValueError(f"no dtype: {text[:80]!r}") from error
+    if dtype.hasobject:
+        raise ValueError(f"a dtype with Python objects: {dtype}")
+    return dtype
+
+
+def encode(spec: PoolSpec) -> bytes:
+    """The static part of a control block, the magic still missing."""
+    at = _core.layout(spec.counts)
+    block = bytearray(at["static_size"])
+    header = np.ndarray((), HEADER, buffer=block)
+    _fill_header(header, spec, at["total_size"])
+    _fill_tables(block, spec, at)
+    header["checksum"] = zlib.crc32(block[_CHECKED_FROM:])
+    return bytes(block)
+
+
+def _fill_header(header: np.ndarray[Any, Any], spec: PoolSpec, total_size: int) -> None:
+    _, queues, members, record_size, record_text, history = spec.counts
+    values = {
+        "version": _core.VERSION, "total_size": total_size, "slots": spec.slots,
+        "classes": len(spec.classes), "queues": queues, "members": members,
+        "record_size": record_size, "record_text": record_text, "history": history,
+        "reuse": spec.reuse, "views": spec.views, "orphan_grace_ns": spec.orphan_grace_ns,
+        "uid": spec.uid, "pid_namespace": spec.pid_namespace,
+        "coordinator_pid": spec.coordinator.pid,
+        "coordinator_start": spec.coordinator.start_time,
+        "coordinator_pidfd_inode": spec.coordinator.pidfd_inode,
+        "created_ns": spec.created_ns, "name": spec.name.encode(),
+    }  # fmt: skip
+    for name, value in values.items():
+        header[name] = value
+
+
+def _fill_tables(block: bytearray, spec: PoolSpec, at: dict[str, int]) -> None:
+    classes = np.ndarray((len(spec.classes),), CLASS, buffer=block, offset=at["classes"])
+    for row, c in zip(classes, spec.classes, strict=True):
+        row["slot_size"], row["stride"] = c.slot_size, c.stride
+        row["count"], row["max_count"] = c.count, c.max_count
+    queues = np.ndarray((len(spec.queues),), QUEUE, buffer=block, offset=at["queues"])
+    for row, q in zip(queues, spec.queues, strict=True):
+        row["name"], row["on_death"], row["maxsize"] = q.name.encode(), q.on_death, q.maxsize
+        row["max_attempts"], row["dead_letter"] = q.max_attempts, q.dead_letter
+    block[at["record"] : at["record"] + len(spec.record_text)] = spec.record_text
+
+
+def decode(name: str, block: bytes, file_size: int) -> PoolSpec:
+    """Read and check a private copy of a control block's first bytes.
+
+    Raises NotAPoolError, PoolNotReadyError, VersionError, TruncatedSegmentError or
+    CorruptSegmentError, each naming the fact and the numbers.
+    """
+    header = _checked_header(name, block)
+    static_size = _static_size(header)
+    if static_size > len(block):
+        raise _truncated(name, len(block), static_size)
+    static = block[:static_size]
+    if zlib.crc32(static[_CHECKED_FROM:]) != int(header["checksum"]):
+        message = f"pool {name!r}: the header's checksum does not match; the segment is corrupted"
+        raise CorruptSegmentError(message, name=name)
+    spec = _spec_from(name, header, static)
+    _check_sizes(spec, header, file_size)
+    return spec
+
+
+def _checked_header(name: str, block: bytes) -> np.ndarray[Any, Any]:
+    if len(block) < HEADER.itemsize:
+        message = f"{name!r} has {len(block)} bytes, a pool's header {HEADER.itemsize}: no pool"
+        raise NotAPoolError(message, name=name)
+    header = np.frombuffer(block, HEADER, 1)[0]
+    magic, version = int(header["magic"]), int(header["version"])
+    if magic == 0 and version in (0, _core.VERSION):
+        message = f"pool {name!r} is still being made, or its maker died over it"
+        raise PoolNotReadyError(message, name=name)
+    if magic != _core.MAGIC:
+        raise NotAPoolError(f"{name!r} is shared memory, but no pool of shmpool", name=name)
+    if version != _core.VERSION:
+        message = (
+            f"pool {name!r} was made by a shmpool with layout version {version}, this one has "
+            f"{_core.VERSION}: use the same release of shmpool in all processes"
+        )
+        raise VersionError(message, name=name, version=version)
+    return header
+
+
+def _static_size(header: np.ndarray[Any, Any]) -> int:
+    size = HEADER.itemsize + int(header["classes"]) * CLASS.itemsize
+    size += int(header["queues"]) * QUEUE.itemsize + int(header["record_text"])
+    return -(-size // _core.LINE) * _core.LINE
+
+
+def _truncated(name: str, have: int, need: int) -> TruncatedSegmentError:
+    message = (
+        f"pool {name!r}: the segment has {show_size(have)} ({have} bytes) where its header needs "
+        f"{show_size(need)} ({need} bytes); something has truncated it"
+    )
+    return TruncatedSegmentError(message, name=name, size=have, needed=need)
+
+
+def _spec_from(name: str, header: np.ndarray[Any, Any], static: bytes) -> PoolSpec:
+    try:
+        return _parse(header, static)
+    except (ValueError, OverflowError) as error:
+        message = f"pool {name!r}: the header contradicts itself ({error})"
+        raise CorruptSegmentError(message, name=name) from error
+
+
+def _parse(header: np.ndarray[Any, Any], static: bytes) -> PoolSpec:
+    at = HEADER.itemsize
+    classes = np.frombuffer(static, CLASS, int(header["classes"]), at)
+    at += classes.nbytes
+    queues = np.frombuffer(static, QUEUE, int(header["queues"]), at)
+    at += queues.nbytes
+    text = static[at : at + int(header["record_text"])]
+    spec = PoolSpec(
+        name=bytes(header["name"]).decode(),
+        classes=tuple(
+            ClassSpec(int(c["slot_size"]), int(c["count"]), int(c["max_count"])) for c in classes
+        ),
+        queues=tuple(_parse_queue(q) for q in queues),
+        members=int(header["members"]),
+        coordinator=Identity(
+            int(header["coordinator_pid"]),
+            int(header["coordinator_start"]),
+            int(header["coordinator_pidfd_inode"]),
+        ),
+        pid_namespace=int(header["pid_namespace"]),
+        uid=int(header["uid"]),
+        created_ns=int(header["created_ns"]),
+        record=text_dtype(text) if text else None,
+        reuse=int(header["reuse"]),
+        views=int(header["views"]),
+        orphan_grace_ns=int(header["orphan_grace_ns"]),
+        record_text=text,
+    )
+    _check_spec(spec, header, classes)
+    return spec
+
+
+def _parse_queue(row: np.ndarray[Any, Any]) -> QueueSpec:
+    name = bytes(row["name"]).decode()
+    numbers = (int(row[field]) for field in ("on_death", "max_attempts", "dead_letter", "maxsize"))
+    return QueueSpec(name, *numbers)
+
+
+def _check_spec(spec: PoolSpec, header: np.ndarray[Any, Any], classes: np.ndarray[Any, Any]) -> None:
+    names = {q.name for q in spec.queues}
+    rules = {
+        "name": NAME.fullmatch(spec.name) is not None,
+        "queue names": len(names) == len(spec.queues) and all(names),
+        "strides": [c.stride for c in spec.classes] == classes["stride"].tolist(),
+        "record size": spec.counts[3] == int(header["record_size"]),
+        "reuse": spec.reuse < len(REUSE),
+        "views": spec.views < len(VIEWS),
+        "on_death": all(q.on_death < len(ON_DEATH) for q in spec.queues),
+        "history": int(header["history"]) == 0,
+        "coordinator": 0 < spec.coordinator.pid < 1 << 31,
+    }
+    broken = [rule for rule, holds in rules.items() if not holds]
+    if broken:
+        raise ValueError(f"fields out of range: {', '.join(broken)}")
+    _core.layout(spec.counts)  # ValueError for counts out of range
+
+
+def _check_sizes(spec: PoolSpec, header: np.ndarray[Any, Any], file_size: int) -> None:
+    total = _core.layout(spec.counts)["total_size"]
+    if total != int(header["total_size"]) or spec.slots != int(header["slots"]):
+        message = f"pool {spec.name!r}: the header's sizes do not follow from its counts"
+        raise CorruptSegmentError(message, name=spec.name)
+    if file_size < spec.control_size:
+        raise _truncated(spec.name, file_size, spec.control_size)

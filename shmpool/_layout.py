@@ -1,0 +1,141 @@
+"""The control block as Python sees it: words unpacked, tables as numpy records.
+
+Every offset comes from the compiler, through `_core.RECORDS` and `_core.layout`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from shmpool import _core
+
+
+class State(IntEnum):
+    """What a slot is, in the low bits of its word."""
+
+    FREE = 0
+    LEASED = 1
+    QUEUED = 2
+    SHARED = 3
+    DRAINING = 4
+    UNCOMMITTED = 5
+    RETIRED = 6
+    QUARANTINED = 7
+
+
+class Status(IntEnum):
+    """What a pool is."""
+
+    FORMING = 0
+    OPEN = 1
+    CLOSED = 2
+    ORPHANED = 3
+
+
+class Standing(IntEnum):
+    """What an entry of the member table is, in the low byte of its identity."""
+
+    VACANT = 0
+    JOINING = 1
+    ACTIVE = 2
+    LEFT = 3
+    DEAD = 4
+
+
+class Word(NamedTuple):
+    """A slot word, unpacked: `generation:48 | owner:8 | queue:5 | state:3`."""
+
+    generation: int
+    owner: int
+    queue: int
+    state: State
+
+    @classmethod
+    def unpack(cls, word: int) -> Word:
+        """The fields of a packed word."""
+        return cls(word >> 16, word >> 8 & 255, word >> 3 & 31, State(word & 7))
+
+
+_TEXT = {"name", "dtype"}
+_WIDTHS = {4: "<u4", 8: "<u8"}
+
+
+def _field_format(name: str, size: int) -> Any:
+    if name in _TEXT:
+        return f"S{size}"
+    return _WIDTHS.get(size) or ("<u8", (size // 8,))
+
+
+def _record(name: str) -> np.dtype[Any]:
+    fields = _core.RECORDS[name]
+    names = [field for field in fields if field]
+    return np.dtype(
+        {
+            "names": names,
+            "formats": [_field_format(field, fields[field][1]) for field in names],
+            "offsets": [fields[field][0] for field in names],
+            "itemsize": fields[""][1],
+        }
+    )
+
+
+HEADER = _record("header")
+CLASS = _record("class_spec")
+QUEUE = _record("queue_spec")
+STATUS = _record("status")
+CLASS_STATE = _record("class_state")
+QUEUE_STATE = _record("queue_state")
+MEMBER = _record("member")
+SLOT = _record("slot")
+SHEET = _record("sheet")
+
+Counts = tuple[tuple[tuple[int, int, int, int], ...], int, int, int, int, int]
+
+
+class ControlView:
+    """The shared tables of a mapped control block, as numpy arrays over it.
+
+    Reading is safe at any time and gives the state of a moment ago. Only the status
+    record is ever written through a view, by the coordinator.
+    """
+
+    def __init__(self, control: _core.Span, counts: Counts) -> None:
+        at = _core.layout(counts)
+        self._control = control
+
+        def table(name: str, dtype: np.dtype[Any], count: int) -> np.ndarray[Any, np.dtype[Any]]:
+            return np.ndarray((count,), dtype, buffer=control, offset=at[name])
+
+        classes, queues, members, *_ = counts
+        self.status = table("status", STATUS, 1)[0]
+        self.class_states = table("class_states", CLASS_STATE, len(classes))
+        self.queue_states = table("queue_states", QUEUE_STATE, queues)
+        self.members = table("members", MEMBER, members + 1)
+        self.slots = table("slots", SLOT, at["slot_count"])
+        rings = np.ndarray(
+            (queues, at["ring_cells"]), np.uint64, buffer=control, offset=at["rings"]
+        )
+        self.rings = rings
+
+    def word(self, slot: int) -> Word:
+        """The word of one slot, unpacked."""
+        return Word.unpack(int(self.slots["word"][slot]))
+
+    def words(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
+        """A copy of all slot words."""
+        return self.slots["word"].copy()
+
+    def standing(self, member: int) -> Standing:
+        """What the entry of a member is."""
+        return Standing(int(self.members["identity"][member]) & 255)
+
+    def pid(self, member: int) -> int:
+        """Process id in the entry of a member."""
+        return int(self.members["identity"][member]) >> 8
+
+    def member_name(self, member: int) -> str:
+        """Name in the entry of a member."""
+        return bytes(self.members["name"][member]).decode(errors="replace")

@@ -1,0 +1,190 @@
+"""The reaper: the coordinator's thread that gives back what dead members held.
+
+It sleeps in poll() on a pidfd for each member, so that a death wakes it at once, and
+looks at the member table for newcomers every TICK. Nobody else ever declares anybody dead.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+
+from shmpool._attachment import Attachment
+from shmpool._doorbell import hang_bell, take_down_bell
+from shmpool._layout import Standing
+from shmpool._process import Identity, open_pidfd
+from shmpool.errors import ShmpoolError
+
+TICK = 0.02  # seconds until a new member is watched
+_BELLS_AHEAD = 8  # semaphores hung up before their members come
+
+log = logging.getLogger("shmpool.reaper")
+
+_all: weakref.WeakSet[Reaper] = weakref.WeakSet()
+
+
+@dataclass(slots=True)
+class _Watched:
+    member: int
+    identity: int  # as in the table when the pidfd was opened
+
+
+class Reaper:
+    """Watches members from a thread of the coordinator, from `start()` to `stop()`."""
+
+    def __init__(self, mapping: Attachment, bells: int = _BELLS_AHEAD) -> None:
+        self._mapping = mapping
+        self._view = mapping.view()
+        self._poll = select.poll()
+        self._watched: dict[int, _Watched] = {}  # by pidfd
+        self._joins_seen = -1
+        self._orphans: list[tuple[float, int, int]] = []  # (when, slot, word)
+        self._bells = 1
+        self._hang_bells(min(bells, mapping.spec.members))
+        self._stopping = os.eventfd(0, os.EFD_CLOEXEC)
+        self._poll.register(self._stopping, select.POLLIN)
+        _all.add(self)
+        name = f"shmpool-reaper-{mapping.spec.name}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching, and take down the doorbells. Blocks for one round of the thread."""
+        os.eventfd_write(self._stopping, 1)
+        self._thread.join()
+        self.disown()
+        for member in range(1, self._bells):
+            take_down_bell(self._mapping.spec.name, member)
+
+    def disown(self) -> None:
+        """Close the descriptors: all that a forked child has to do."""
+        for pidfd in (self._stopping, *self._watched):
+            os.close(pidfd)
+        self._watched.clear()
+
+    def _run(self) -> None:
+        while True:
+            ready = [fd for fd, _ in self._poll.poll(TICK * 1000)]
+            if self._stopping in ready:
+                return
+            try:
+                self._round(ready)
+            except (ShmpoolError, OSError):
+                self._joins_seen = -1  # whatever was not done is done in the next round
+                log.exception("reaper of pool %r", self._mapping.spec.name)
+
+    def _round(self, ready: list[int]) -> None:
+        for pidfd in ready:
+            self._bury(pidfd)
+        joins = int(self._view.status["joins"])
+        if joins != self._joins_seen:
+            self._meet_members()
+            self._joins_seen = joins
+        self._expire_orphans()
+
+    # Newcomers and those who leave.
+
+    def _meet_members(self) -> None:
+        watched = {entry.member: (pidfd, entry) for pidfd, entry in self._watched.items()}
+        present = self._view.members["identity"].nonzero()[0].tolist()
+        for member in present:
+            standing = self._view.standing(member)
+            pidfd, entry = watched.get(member, (None, None))
+            if member == self._mapping.me:
+                continue
+            if standing is Standing.LEFT:
+                self._part(member, pidfd)
+            elif entry is None or entry.identity != int(self._view.members["identity"][member]):
+                self._watch(member, pidfd)
+        self._hang_bells(min(max(present, default=0) + _BELLS_AHEAD, self._mapping.spec.members))
+
+    def _watch(self, member: int, old: int | None) -> None:
+        if old is not None:
+            self._forget(old)
+        record = self._view.members[member]
+        identity = int(record["identity"])
+        process = Identity(identity >> 8)
+        if identity & 255 == Standing.ACTIVE:
+            numbers = int(record["start_time"]), int(record["pidfd_inode"])
+            process = Identity(identity >> 8, *numbers)
+        pidfd = open_pidfd(process)
+        if pidfd is None:
+            self._reap(member)
+            return
+        self._watched[pidfd] = _Watched(member, identity)
+        self._poll.register(pidfd, select.POLLIN)
+
+    def _part(self, member: int, pidfd: int | None) -> None:
+        """A member has left in good order: what it sent on is now ours to look after."""
+        if pidfd is not None:
+            self._forget(pidfd)
+        self._reap(member)
+
+    def _forget(self, pidfd: int) -> None:
+        self._poll.unregister(pidfd)
+        del self._watched[pidfd]
+        os.close(pidfd)
+
+    def _hang_bells(self, last: int) -> None:
+        for member in range(self._bells, last + 1):
+            hang_bell(self._mapping.spec.name, member)
+            self._bells = member + 1
+        self._view.status["doorbells"] = self._bells
+
+    # The dead.
+
+    def _bury(self, pidfd: int) -> None:
+        entry = self._watched[pidfd]
+        name = self._view.member_name(entry.member)
+        pid = self._view.pid(entry.member)
+        self._forget(pidfd)
+        freed, requeued, letters = self._reap(entry.member)
+        if freed or requeued or letters:
+            message = "%s (pid %d) died: %d slots freed, %d requeued, %d to the dead letter"
+            log.warning(message, name, pid, freed, requeued, letters)
+
+    def _reap(self, member: int) -> tuple[int, int, int]:
+        mapping = self._mapping
+        freed, requeued, letters, _adopted, detached = mapping.reap(member)
+        repaired = mapping.repair()
+        mapping.ring_all()
+        mapping.vacate(member)
+        due = time.monotonic() + mapping.spec.orphan_grace_ns / 1e9
+        self._orphans += [(due, slot, word) for slot, word in detached]
+        self._count(
+            reaped_members=1, reaped_leases=freed, requeued=requeued,
+            dead_lettered=letters, repaired_bits=repaired,
+        )  # fmt: skip
+        return freed, requeued, letters
+
+    def _expire_orphans(self) -> None:
+        """Free the slots of tickets outside every queue whose sender is gone and nobody claims."""
+        now = time.monotonic()
+        due = [orphan for orphan in self._orphans if orphan[0] <= now]
+        if not due:
+            return
+        self._orphans = [orphan for orphan in self._orphans if orphan[0] > now]
+        expired = sum(self._mapping.expire(slot, word) for _, slot, word in due)
+        self._count(expired_tickets=expired)
+        self._mapping.ring_all()
+
+    def _count(self, **by: int) -> None:
+        for name, number in by.items():
+            self._view.status[name] += number
+
+
+def _after_fork_in_child() -> None:
+    for reaper in list(_all):
+        reaper.disown()
+    _all.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,153 @@
+"""Shared-memory segments: made with memory behind every byte, opened only after checks.
+
+Creating goes through `multiprocessing.shared_memory`, so that Python's resource tracker
+unlinks the segment if this process is killed. Opening goes around it: before Python 3.13
+an attaching process would register the segment too, and unlink it under everybody at its
+own exit (CPython issue 82300).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import shared_memory
+from pathlib import Path
+
+import posix_ipc
+
+from shmpool._sizes import show_size
+from shmpool.errors import (
+    ForeignSegmentError,
+    NotAPoolError,
+    OutOfSharedMemoryError,
+    PoolNotFoundError,
+    SegmentError,
+    TruncatedSegmentError,
+)
+
+SHM = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory, shm_overview(7)
+
+
+class Segment:
+    """A segment that this process made and will unlink.
+
+    Raises FileExistsError if the name is taken, OutOfSharedMemoryError if there is no
+    memory for it: then nothing of it is left behind.
+    """
+
+    def __init__(self, name: str, size: int) -> None:
+        self.name = name
+        self._memory = shared_memory.SharedMemory(name, create=True, size=size)
+        self._memory.close()  # the core maps it itself
+        try:
+            with opened(name) as fd:
+                commit(fd, size)
+        except BaseException:
+            self.unlink()
+            raise
+
+    def unlink(self) -> None:
+        """Remove the name; memory lives on until the last mapping goes. Idempotent."""
+        try:
+            self._memory.unlink()
+        except FileNotFoundError:
+            _forget(self.name)
+
+
+def _forget(name: str) -> None:
+    """Somebody else has removed the name: the tracker need not."""
+    from multiprocessing import resource_tracker
+
+    resource_tracker.unregister(f"/{name}", "shared_memory")
+
+
+def commit(fd: int, size: int) -> None:
+    """Put memory behind every byte, so that touching it later cannot be SIGBUS."""
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.ENOMEM):
+            raise out_of_memory(size) from error
+        raise
+
+
+def check_room(size: int, what: str) -> None:
+    """Raise OutOfSharedMemoryError before anything is made if `size` bytes are not free."""
+    space = os.statvfs(SHM)
+    unlimited = space.f_blocks == 0
+    if not unlimited and size > space.f_bavail * space.f_frsize:
+        raise out_of_memory(size, what)
+
+
+def out_of_memory(size: int, what: str = "") -> OutOfSharedMemoryError:
+    """The error for a /dev/shm that is too small, with the numbers and the remedy."""
+    space = os.statvfs(SHM)
+    free, total = space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
+    message = (
+        f"the pool needs {show_size(size)} of shared memory{f' ({what})' if what else ''}, "
+        f"{show_size(free)} of the {show_size(total)} in {SHM} are free: ask for fewer or smaller "
+        f"slots, remove what lies in {SHM}, or make it larger (docker run --shm-size=1g, "
+        f"mount -o remount,size=1g {SHM})"
+    )
+    return OutOfSharedMemoryError(message, needed=size, free=free, total=total)
+
+
+@contextmanager
+def opened(name: str) -> Iterator[int]:
+    """A descriptor of an existing segment, for the length of the block.
+
+    Raises PoolNotFoundError or ForeignSegmentError.
+    """
+    try:
+        memory = posix_ipc.SharedMemory(f"/{name}")
+    except posix_ipc.ExistentialError:
+        raise _not_found(name) from None
+    except (posix_ipc.PermissionsError, PermissionError):
+        message = f"{name!r} may not be opened by uid {os.geteuid()}: it belongs to another user"
+        raise ForeignSegmentError(message, name=name) from None
+    try:
+        yield memory.fd
+    finally:
+        memory.close_fd()
+
+
+def _not_found(name: str) -> PoolNotFoundError:
+    message = f"there is no pool {name!r} in {SHM}: was it closed, or is the name misspelt?"
+    return PoolNotFoundError(message, name=name)
+
+
+def check_file(name: str, fd: int, size: int = 0) -> os.stat_result:
+    """Check whose a segment is and that it has `size` bytes, before anything is believed.
+
+    Raises NotAPoolError, ForeignSegmentError or TruncatedSegmentError.
+    """
+    file = os.fstat(fd)
+    if not stat.S_ISREG(file.st_mode):
+        raise NotAPoolError(f"{name!r} is not a shared-memory segment", name=name)
+    if file.st_uid != os.geteuid() or file.st_mode & 0o022:
+        message = (
+            f"{name!r} belongs to uid {file.st_uid} with mode {file.st_mode & 0o777:o}; "
+            f"uid {os.geteuid()} attaches only to its own, which nobody else may write to"
+        )
+        raise ForeignSegmentError(message, name=name, uid=file.st_uid)
+    if file.st_size < size:
+        message = (
+            f"{name!r} has {show_size(file.st_size)} ({file.st_size} bytes), its pool needs "
+            f"{show_size(size)} ({size} bytes): something has truncated it"
+        )
+        raise TruncatedSegmentError(message, name=name, size=file.st_size, needed=size)
+    return file
+
+
+def remove(name: str) -> bool:
+    """Unlink a segment by name, whoever made it: whether there was one."""
+    try:
+        posix_ipc.unlink_shared_memory(f"/{name}")
+    except posix_ipc.ExistentialError:
+        return False
+    except posix_ipc.Error as error:
+        raise SegmentError(f"{name!r} cannot be removed: {error}") from error
+    return True

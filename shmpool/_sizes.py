@@ -1,0 +1,46 @@
+"""Sizes in bytes, as people write them: 4096, "4 KiB", "1.5 GiB", "6MB"."""
+
+from __future__ import annotations
+
+import re
+
+from shmpool.errors import SizeError
+
+_UNITS = {"": 1, "B": 1} | {
+    prefix + end: base**power
+    for power, prefix in enumerate("KMGT", start=1)
+    for end, base in (("iB", 1024), ("B", 1000), ("", 1024))
+}
+_PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+
+
+def parse_size(size: int | str, what: str = "size") -> int:
+    """Bytes from an int or a text with a unit (KiB = 1024, KB = 1000, a bare K = 1024).
+
+    >>> parse_size("6 MiB"), parse_size("1.5 KB"), parse_size(42)
+    (6291456, 1500, 42)
+    """
+    if isinstance(size, bool) or not isinstance(size, (int, str)):
+        message = f"{what} is {size!r}: give bytes as an int, or a text such as '6 MiB'"
+        raise SizeError(message)
+    if isinstance(size, int):
+        return size
+    match = _PATTERN.fullmatch(size)
+    unit = match and {name.upper(): factor for name, factor in _UNITS.items()}.get(match[2].upper())
+    if not match or not unit:
+        message = f"{what} is {size!r}: give a number and a unit, such as '6 MiB' or '512 KB'"
+        raise SizeError(message)
+    return round(float(match[1]) * unit)
+
+
+def show_size(size: float) -> str:
+    """Bytes as people read them.
+
+    >>> show_size(512), show_size(6291456), show_size(1536)
+    ('512 B', '6.0 MiB', '1.5 KiB')
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

@@ -1,0 +1,66 @@
+"""Waiting for a slot, a ticket or room: try, then sleep in slices on the doorbell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from shmpool._attachment import Attachment
+from shmpool.errors import ArgumentError
+
+T = TypeVar("T")
+
+SLICE = 0.1  # seconds: what a wake-up lost to a kill costs at most
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Raise ArgumentError for a time-out that is no time, as `queue.Queue` does."""
+    if timeout is not None and not timeout >= 0:
+        raise ArgumentError(f"timeout is {timeout!r}: give seconds >= 0, or None to wait for ever")
+
+
+def wait_for(
+    mapping: Attachment,
+    thing: tuple[int, int],
+    attempt: Callable[[], T | None],
+    timeout: float | None,
+) -> T | None:
+    """Call `attempt` until it returns something: that, or None when the time is up.
+
+    `thing` is what is waited for: (_core.FOR_SLOT, class), (FOR_TICKET, queue) or
+    (FOR_SPACE, queue). Raises PoolClosedError and CoordinatorDiedError, also in the
+    middle of a wait, and whatever `attempt` raises. Ctrl-C ends it at once.
+    """
+    check_timeout(timeout)
+    mapping.check()
+    found = attempt()
+    if found is not None or timeout == 0:
+        return found
+    began = time.monotonic_ns()
+    deadline = None if timeout is None else began + int(timeout * 1e9)
+    try:
+        return _sleep_for(mapping, thing, attempt, deadline)
+    finally:
+        mapping.count_wait(time.monotonic_ns() - began)
+
+
+def _sleep_for(
+    mapping: Attachment,
+    thing: tuple[int, int],
+    attempt: Callable[[], T | None],
+    deadline: int | None,
+) -> T | None:
+    bell = mapping.doorbell
+    with bell.waiting(mapping, *thing):
+        while True:
+            # The bit first, then the look: whoever makes one available does the opposite.
+            mapping.wait_begin(*thing)
+            found = attempt()
+            if found is not None:
+                return found
+            seconds = SLICE if deadline is None else (deadline - time.monotonic_ns()) / 1e9
+            if seconds <= 0:
+                return None
+            bell.sleep(min(seconds, SLICE))
+            mapping.check()

@@ -1,0 +1,210 @@
+"""Every error that shmpool raises, named by whose fault it is.
+
+ShmpoolError
+├── ArgumentError (ValueError)             you asked for something that cannot be
+│   ├── SizeError                          slots, sizes or counts out of range
+│   ├── ShapeError                         an array that does not fit its slot, or is not described
+│   ├── SlotOverflowError                  more bytes written than the slot has
+│   └── ForeignLeaseError                  a lease of one pool given to another
+├── StaleTicketError                       a right that is over
+│   ├── AlreadyEndedError                  you released, put or detached it before
+│   ├── AlreadyClaimedError                somebody has claimed the ticket before
+│   └── NotOwnerError                      the lease is another process's (the parent's, after fork)
+├── ViewsAliveError (BufferError)          arrays or memoryviews would outlive the lease
+├── LeasesAliveError                       a pool closed with leases in hand
+├── PoolExhaustedError (TimeoutError)      every slot is held
+├── QueueEmpty (queue.Empty)               nothing came in time
+├── QueueFull (queue.Full)                 no room in time
+├── QueueClosedError                       closed: one of yours closed the queue
+├── PoolClosedError                        closed: one of yours closed the pool
+├── CoordinatorDiedError                   broken: the coordinator is gone without closing
+├── TooManyMembersError                    the member table is full
+├── UnsupportedPlatformError               the system lacks what the pool stands on
+├── AuditError                             an invariant of the pool does not hold
+├── FarmError                              a job of a farm failed
+│   ├── JobError                           its function raised, or its bytes do not fit
+│   └── WorkerDiedError                    it killed every worker that tried it
+└── SegmentError (OSError)                 the shared memory itself
+    ├── OutOfSharedMemoryError             /dev/shm is too small or full
+    ├── PoolExistsError (FileExistsError)  the name is taken, by a living pool
+    ├── OrphanedPoolError (FileExistsError) the name is taken, by a dead one
+    ├── PoolNotFoundError (FileNotFoundError)
+    ├── ForeignSegmentError (PermissionError) it belongs to somebody else
+    ├── NotAPoolError                      it is no control block of ours
+    ├── PoolNotReadyError                  it is still being made, or its maker died over it
+    ├── VersionError                       another version of shmpool made it
+    ├── TruncatedSegmentError              it is shorter than it says
+    ├── CorruptSegmentError                it contradicts itself
+    └── PidNamespaceError                  its coordinator cannot see this process die
+"""
+
+from __future__ import annotations
+
+import queue
+from typing import Any
+
+
+class ShmpoolError(Exception):
+    """Root of the tree. `facts` holds the numbers of the message, for programs."""
+
+    def __init__(self, message: str = "", **facts: Any) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["facts"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args[0] if self.args else "", self.facts)
+
+
+def _rebuild(kind: type[ShmpoolError], message: str, facts: dict[str, Any]) -> ShmpoolError:
+    return kind(message, **facts)
+
+
+class ArgumentError(ShmpoolError, ValueError):
+    """You asked for something that cannot be."""
+
+
+class SizeError(ArgumentError):
+    """A number of slots, bytes, queues or members is out of range."""
+
+
+class ShapeError(ArgumentError):
+    """An array does not fit its slot, or nobody described the one that is asked for."""
+
+
+class SlotOverflowError(ArgumentError):
+    """More bytes were written than the slot has: `needed`, `slot_size`."""
+
+
+class ForeignLeaseError(ArgumentError):
+    """A lease of one pool was given to another."""
+
+
+class StaleTicketError(ShmpoolError):
+    """A right to a slot is over: `slot`, `generation`, `current_generation`, `state`, `holder`, `pid`."""
+
+
+class AlreadyEndedError(StaleTicketError):
+    """The lease was released, put or detached before, here."""
+
+
+class AlreadyClaimedError(StaleTicketError):
+    """The ticket has been claimed: a ticket is claimed once."""
+
+
+class NotOwnerError(StaleTicketError):
+    """The lease belongs to another process: after a fork, to the parent."""
+
+
+class ViewsAliveError(ShmpoolError, BufferError):
+    """Arrays or memoryviews of the lease are alive; the lease goes on: `views`."""
+
+
+class LeasesAliveError(ShmpoolError):
+    """The pool was closed with leases in hand; it is closed, and they stay readable: `slots`."""
+
+
+class PoolExhaustedError(ShmpoolError, TimeoutError):
+    """Every slot is held and none came back in time."""
+
+
+class QueueEmpty(ShmpoolError, queue.Empty):
+    """No ticket came in time."""
+
+
+class QueueFull(ShmpoolError, queue.Full):
+    """A queue with maxsize had no room in time."""
+
+
+class QueueClosedError(ShmpoolError):
+    """The queue is closed: nothing can be put, and it is drained."""
+
+
+class PoolClosedError(ShmpoolError):
+    """The pool was closed in good order, here or by its coordinator."""
+
+
+class CoordinatorDiedError(ShmpoolError):
+    """The coordinator is gone without closing the pool; leases in hand stay readable."""
+
+
+class TooManyMembersError(ShmpoolError):
+    """As many processes are attached as the pool was made for."""
+
+
+class UnsupportedPlatformError(ShmpoolError):
+    """The operating system lacks what the pool stands on."""
+
+
+class AuditError(ShmpoolError):
+    """An invariant does not hold: `slot`, `word`, `rule`."""
+
+
+class FarmError(ShmpoolError):
+    """A job of a farm failed."""
+
+
+class JobError(FarmError):
+    """The job's function raised (the cause, with the worker's traceback), or its bytes do not fit."""
+
+
+class WorkerDiedError(FarmError):
+    """The job killed every worker that tried it: `job`, `attempts`."""
+
+
+class SegmentError(ShmpoolError, OSError):
+    """Something is wrong with the shared memory itself."""
+
+
+class OutOfSharedMemoryError(SegmentError):
+    """/dev/shm is too small or too full: `needed`, `free`, `total`."""
+
+
+class PoolExistsError(SegmentError, FileExistsError):
+    """The name is taken by a living pool."""
+
+
+class OrphanedPoolError(SegmentError, FileExistsError):
+    """The name is taken by a pool whose coordinator is dead."""
+
+
+class PoolNotFoundError(SegmentError, FileNotFoundError):
+    """No pool of that name is here."""
+
+
+class ForeignSegmentError(SegmentError, PermissionError):
+    """The segment belongs to another user, or others may write to it."""
+
+
+class NotAPoolError(SegmentError):
+    """The segment is no control block of shmpool."""
+
+
+class PoolNotReadyError(SegmentError):
+    """The pool is still being made, or its maker died over it."""
+
+
+class VersionError(SegmentError):
+    """Another version of shmpool made the pool."""
+
+
+class TruncatedSegmentError(SegmentError):
+    """The segment is shorter than its own header says."""
+
+
+class CorruptSegmentError(SegmentError):
+    """The segment contradicts itself."""
+
+
+class PidNamespaceError(SegmentError):
+    """The coordinator lives in another pid namespace and could not see this process die."""
+
+__all__ = [name for name, kind in list(vars().items()) if isinstance(kind, type) and "Any" != name]
