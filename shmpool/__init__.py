@@ -12,14 +12,19 @@ Floors, nothing imports upward:
     < _explain < _attachment < _waiting < _lease, _queue, _reaper, _audit < _create < pool < farm
 """
 
-from shmpool._queue import Queue, QueueOptions
-from shmpool._lease import Lease
+import logging
+
 from shmpool._create import remove_orphan
+from shmpool._lease import Lease
+from shmpool._queue import Queue, QueueOptions
 from shmpool._statistics import MemberStatistics, PoolStatistics
 from shmpool._ticket import Ticket
 from shmpool.errors import *  # noqa: F403 - every error is public; errors.__all__ names them
 from shmpool.errors import __all__ as _errors
 from shmpool.pool import Pool
+
+# Silent unless the program sets up logging.
+logging.getLogger("shmpool").addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
 

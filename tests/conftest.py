@@ -1,0 +1,73 @@
+"""Fixtures, and the check that nothing is left behind: no process, no name, no descriptor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from multiprocessing import active_children, forkserver
+from multiprocessing.resource_tracker import _resource_tracker  # type: ignore[attr-defined]
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmpool
+
+SHM = Path("/dev/shm")
+
+
+def names() -> set[str]:
+    """What lies in /dev/shm, but for what multiprocessing itself keeps there."""
+    return {name for name in os.listdir(SHM) if not name.startswith(("sem.mp-", "sem.loky"))}
+
+
+def children() -> set[int]:
+    """Children of this process, but for the helpers that multiprocessing keeps."""
+    tasks = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    pids = {int(pid) for task in tasks for pid in task.read_text().split()}
+    kept = {_resource_tracker._pid, forkserver._forkserver._forkserver_pid}
+    return pids - kept
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """Every test gives back what it took: names in /dev/shm, processes."""
+    before = names()
+    yield
+    for child in active_children():
+        child.join()
+    assert names() <= before, f"left in /dev/shm: {names() - before}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_is_left_behind() -> Iterator[None]:
+    """At the end of the session no child is alive and no name of ours is left."""
+    before = names()
+    yield
+    assert not children(), f"processes left: {children()}"
+    assert names() <= before
+
+
+@pytest.fixture
+def make_pool() -> Iterator[Callable[..., shmpool.Pool]]:
+    """Make pools with defaults that are small, and close them after the test."""
+    made: list[shmpool.Pool] = []
+
+    def make(**options: Any) -> shmpool.Pool:
+        defaults = {"slots": 4, "slot_size": 4096, "queues": ("a", "b")}
+        pool = shmpool.Pool.create(**(defaults | options))
+        made.append(pool)
+        return pool
+
+    yield make
+    for pool in made:
+        try:
+            pool.close()
+        except shmpool.LeasesAliveError:
+            pass  # the test holds some on purpose
+
+
+@pytest.fixture
+def pool(make_pool: Callable[..., shmpool.Pool]) -> shmpool.Pool:
+    """Four slots of a page, two queues."""
+    return make_pool()
