@@ -9,7 +9,8 @@
 
 Floors, nothing imports upward:
     errors < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
-    < _explain < _attachment < _waiting < _lease, _queue, _reaper, _audit < _create < pool < farm
+    < _explain < _attachment < _waiting < _lease, _queue, _reaper, _audit < _create < pool
+    < _envelope < _farm_worker < farm
 """
 
 import logging
@@ -21,6 +22,7 @@ from shmpool._statistics import MemberStatistics, PoolStatistics
 from shmpool._ticket import Ticket
 from shmpool.errors import *  # noqa: F403 - every error is public; errors.__all__ names them
 from shmpool.errors import __all__ as _errors
+from shmpool.farm import ArraySpec, Farm, FarmStatistics, RemoteTraceback, Result
 from shmpool.pool import Pool
 
 # Silent unless the program sets up logging.
@@ -29,12 +31,17 @@ logging.getLogger("shmpool").addHandler(logging.NullHandler())
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArraySpec",
+    "Farm",
+    "FarmStatistics",
     "Lease",
     "MemberStatistics",
     "Pool",
     "PoolStatistics",
     "Queue",
     "QueueOptions",
+    "RemoteTraceback",
+    "Result",
     "Ticket",
     "remove_orphan",
     *_errors,

@@ -210,15 +210,16 @@ class Pool(_core.PoolBase):
         usable until they are released. Blocks for a round of the reaper, some 20 ms at most.
 
         Raises LeasesAliveError, when all that is done, if this process still holds leases.
+        Arrays whose lease was collected are no leases: they stay readable.
         """
         if not self._finish.still_active():
             return
         self._finish()
-        live = self._mapping.live
-        if live:
+        leases = self._mapping.leases
+        if leases:
             slots = self._slots_in_hand()
             message = (
-                f"pool {self.name!r} was closed with {live} leases in hand (slots {slots}): it is "
+                f"pool {self.name!r} was closed with {leases} leases in hand (slots {slots}): it is "
                 f"closed, and they stay usable, but release them first, or use `with`"
             )
             raise LeasesAliveError(message, slots=slots)

@@ -32,6 +32,7 @@ typedef struct {
     uint64_t epoch;         /* fork epoch in which this process joined */
     uint64_t next_check_ns; /* when to look again whether the coordinator lives */
     uint64_t live;          /* rights held through this mapping */
+    uint64_t leases;        /* of them, those in the hands of a Lease */
     uint64_t pid;
     uint64_t spin_ns;       /* longest spin before a sleep, 0: never spin */
     bool closed;

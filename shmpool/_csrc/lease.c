@@ -79,6 +79,7 @@ PyObject *lease_new(MappingObject *mapping, const sp_right *right)
     self->epoch = fork_epoch;
     self->right = *right;
     mapping->live++;
+    mapping->leases++;
     return (PyObject *)self;
 }
 
@@ -116,6 +117,7 @@ void lease_over(LeaseObject *self, Ending ending, uint32_t queue)
     self->ending = ending;
     self->ended_in = queue;
     Py_CLEAR(self->span);
+    self->mapping->leases--;
     mapping_right_over(self->mapping);
 }
 
@@ -158,6 +160,8 @@ static PyObject *lease_detach(LeaseObject *self, PyObject *Py_UNUSED(none))
 static void lease_abandon(LeaseObject *self)
 {
     SpanObject *span = self->span;
+    if (self->epoch == fork_epoch)
+        self->mapping->leases--;
     if (lease_viewed(self) && !self->mapping->ignore_views) {
         span->right = self->right;
         span->epoch = self->epoch;

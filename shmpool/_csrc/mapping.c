@@ -165,7 +165,7 @@ static PyObject *mapping_join(MappingObject *self, PyObject *args)
         member_fill(&self->pool.members[member], name, start, inode);
         self->pool.me = member;
         self->epoch = fork_epoch;
-        self->live = 0;
+        self->live = self->leases = 0;
         spread_cursors(&self->pool);
         sp_member_activate(&self->pool, member, (uint32_t)self->pid);
     }
@@ -525,6 +525,11 @@ static PyObject *mapping_get_live(MappingObject *self, void *Py_UNUSED(closure))
     return PyLong_FromUnsignedLongLong(self->epoch == fork_epoch ? self->live : 0);
 }
 
+static PyObject *mapping_get_leases(MappingObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(self->epoch == fork_epoch ? self->leases : 0);
+}
+
 static PyObject *mapping_get_status(MappingObject *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromUnsignedLongLong(sp_load_acquire(&self->pool.status->status));
@@ -600,6 +605,7 @@ static PyGetSetDef mapping_getset[] = {
     {"joined", (getter)mapping_get_joined, NULL, "Whether this process joined, not its parent.", NULL},
     {"closed", (getter)mapping_get_closed, NULL, "Whether close was called here.", NULL},
     {"live", (getter)mapping_get_live, NULL, "Rights held through this mapping.", NULL},
+    {"leases", (getter)mapping_get_leases, NULL, "Of them, those in the hands of a Lease.", NULL},
     {"status", (getter)mapping_get_status, (setter)mapping_set_status, "The pool's status.", NULL},
     {"spin_ns", (getter)mapping_get_spin, (setter)mapping_set_spin, "Longest spin before a sleep.", NULL},
     {"ignore_views", (getter)mapping_get_ignore_views, (setter)mapping_set_ignore_views,

@@ -1,0 +1,67 @@
+"""The body of a farm's worker process."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import current_process
+from typing import Any
+
+from shmpool._envelope import Envelope, Status, failure
+from shmpool._lease import Lease
+from shmpool.errors import CoordinatorDiedError, JobError, PoolClosedError, ViewsAliveError
+from shmpool.pool import Pool
+
+Function = Callable[[Any, Any], Any]
+
+
+def work(pool: Pool, function: Function, envelope: Envelope) -> None:
+    """Take jobs until there are no more, or nobody to do them for."""
+    # Ctrl-C reaches the whole process group; the coordinator decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for lease in pool.queue("todo"):
+            render(lease, function, envelope)
+            if not hand_in(lease, pool, envelope):
+                break
+    except (PoolClosedError, CoordinatorDiedError):
+        return
+    finally:
+        pool.close()
+
+
+def render(lease: Lease, function: Function, envelope: Envelope) -> None:
+    """Do the job of a slot, in the slot."""
+    header = lease.header
+    header.status = Status.PENDING
+    header.worker = current_process().name.encode()
+    began = time.perf_counter()
+    try:
+        outcome = function(envelope.job(lease), lease.array())
+        status = Status.DONE
+    except Exception as error:  # noqa: BLE001 - all that a job may raise goes to its owner
+        outcome, status = failure(error), Status.FAILED
+    header.seconds = time.perf_counter() - began
+    envelope.fill(lease, status, outcome)
+
+
+def hand_in(lease: Lease, pool: Pool, envelope: Envelope) -> bool:
+    """Send the slot back; False if the function kept the frame: this process has to end then."""
+    done = pool.queue("done")
+    with suppress(ViewsAliveError):
+        done.put(lease)
+        return True
+    gc.collect()  # perhaps it is only waiting for that
+    try:
+        done.put(lease)
+    except ViewsAliveError as error:
+        message = f"the function kept its frame after it returned: {error}"
+        envelope.fill(lease, Status.FAILED, (JobError(message), ""))
+        # The kept array dies with this process, which does nothing more.
+        pool._mapping.ignore_views = True
+        done.put(lease)
+        return False
+    return True
