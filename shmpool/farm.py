@@ -119,6 +119,7 @@ class Farm:
         count = usable_cpus() if workers is None else workers
         if count < 1 or retries < 0:
             raise SizeError(f"workers={count} and retries={retries}: at least 1 and 0")
+        self.workers = count
         self._envelope = Envelope(frame, parse_size(job_size, "job_size"))
         todo = QueueOptions(max_attempts=retries + 1, dead_letter="done")
         self.pool = Pool.create(
