@@ -15,13 +15,13 @@ Floors, nothing imports upward:
 
 import logging
 
+from shmpool import errors
 from shmpool._create import remove_orphan
 from shmpool._lease import Lease
 from shmpool._queue import Queue, QueueOptions
 from shmpool._statistics import MemberStatistics, PoolStatistics
 from shmpool._ticket import Ticket
 from shmpool.errors import *  # noqa: F403 - every error is public; errors.__all__ names them
-from shmpool.errors import __all__ as _errors
 from shmpool.farm import ArraySpec, Farm, FarmStatistics, RemoteTraceback, Result
 from shmpool.pool import Pool
 
@@ -43,6 +43,7 @@ __all__ = [
     "RemoteTraceback",
     "Result",
     "Ticket",
+    "errors",
     "remove_orphan",
-    *_errors,
 ]
+__all__ += errors.__all__

@@ -137,16 +137,16 @@ class Attachment(_core.Mapping):
     def _foreign(self, lease: Lease) -> ForeignLeaseError:
         message = (
             f"lease {lease} belongs to pool {lease._mapping.spec.name!r}, not to "
-            f"{self.spec.name!r} (or to another attachment of it): copy the bytes into a slot of this one"
+            f"{self.spec.name!r} (or another attachment of it): copy the bytes over"
         )
         return ForeignLeaseError(message)
 
     def _views(self, lease: Lease, action: str, views: int) -> ViewsAliveError:
         things = "1 array or memoryview" if views == 1 else f"{views} arrays or memoryviews"
         message = (
-            f"cannot {action} lease {lease}: {things} of slot {lease.slot} would see the next "
-            f"holder's bytes; delete them first (del, or leave their scope), or copy what you keep. "
-            f"The lease goes on"
+            f"cannot {action} lease {lease}: {things} of slot {lease.slot} would see the "
+            f"next holder's bytes; delete them first (del, or leave their scope), or copy what you "
+            f"keep. The lease goes on"
         )
         return ViewsAliveError(message, slot=lease.slot, views=views)
 

@@ -49,7 +49,9 @@ def _is_member(spec: PoolSpec, view: ControlView, owner: int) -> bool:
 
 
 def _check_rings(spec: PoolSpec, view: ControlView, words: list[Word]) -> None:
-    standing = {(number, t) for number in range(1, len(spec.queues) + 1) for t in tickets(view, number)}
+    standing = {
+        (number, t) for number in range(1, len(spec.queues) + 1) for t in tickets(view, number)
+    }
     for slot, word in enumerate(words):
         if word.state is not State.QUEUED or not word.queue:
             continue

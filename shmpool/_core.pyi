@@ -32,8 +32,8 @@ RECORDS: dict[str, dict[str, tuple[int, int]]]
 def layout(counts: _Counts, /) -> dict[str, int]: ...
 def set_lease_class(lease_class: type[LeaseBase], /) -> None: ...
 
-class Span:
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+# A Span has nothing but the buffer protocol, which numpy's stubs do not know.
+Span: TypeAlias = Any
 
 class Mapping:
     def __new__(

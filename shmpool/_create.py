@@ -61,8 +61,8 @@ class Estate:
 
 
 def plan(
-    slots: int, slot_size: int | str, queues: QueueNames, name: str | None, header: DTypeLike | None,
-    members: int, reuse: str, views: str, orphan_grace: float,
+    slots: int, slot_size: int | str, queues: QueueNames, name: str | None,
+    header: DTypeLike | None, members: int, reuse: str, views: str, orphan_grace: float,
 ) -> PoolSpec:  # fmt: skip
     """Check every argument of `Pool.create`. Raises SizeError or ArgumentError."""
     record = _record(header)
@@ -84,7 +84,11 @@ def plan(
 
 
 def _in_range(what: str, number: int, most: int) -> int:
-    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or not 1 <= number <= most:
+    if (
+        isinstance(number, bool)
+        or not isinstance(number, (int, np.integer))
+        or not 1 <= number <= most
+    ):
         raise SizeError(f"{what} is {number!r}: give an integer from 1 to {most}")
     return int(number)
 
@@ -106,7 +110,7 @@ def _name(name: str | None) -> str:
         return f"shmpool-{secrets.token_hex(4)}"
     if not NAME.fullmatch(name):
         raise ArgumentError(
-            f"name is {name!r}: 1 to 48 letters, digits, '_', '-' and '.', the first a letter or digit"
+            f"name is {name!r}: 1 to 48 letters, digits, '_', '-' and '.', the first no '-' or '.'"
         )
     return name
 
@@ -114,7 +118,9 @@ def _name(name: str | None) -> str:
 def _class(slots: int, slot_size: int) -> ClassSpec:
     count = _in_range("slots", slots, _core.MAX_SLOTS)
     if not 1 <= slot_size <= 1 << 46:
-        raise SizeError(f"slot_size is {slot_size} bytes: at least 1, and no more than there is memory")
+        raise SizeError(
+            f"slot_size is {slot_size} bytes: at least 1, and no more than there is memory"
+        )
     return ClassSpec(slot_size, count, count)
 
 
@@ -193,7 +199,10 @@ def _taken(name: str) -> SegmentError:
         return PoolExistsError(message, name=name)
     pid = spec.coordinator.pid
     if is_alive(spec.coordinator):
-        message = f"pool {name!r} exists, made by pid {pid}, which is alive: attach to it, or choose another name"
+        message = (
+            f"pool {name!r} exists, made by pid {pid}, which is alive: attach to it, "
+            f"or choose another name"
+        )
         return PoolExistsError(message, name=name, pid=pid)
     message = (
         f"pool {name!r} was left behind by pid {pid}, which is dead: "
@@ -245,8 +254,8 @@ def _check_namespace(spec: PoolSpec) -> None:
     mine = pid_namespace()
     if mine != spec.pid_namespace:
         message = (
-            f"pool {spec.name!r} lives in pid namespace {spec.pid_namespace}, this process in {mine}: "
-            f"its coordinator could not see us die; run both in one container (docker run --pid=…)"
+            f"pool {spec.name!r} lives in pid namespace {spec.pid_namespace}, this process in "
+            f"{mine}: its coordinator could not see us die; run both in one (docker run --pid=…)"
         )
         raise PidNamespaceError(message, name=spec.name)
 
@@ -272,5 +281,3 @@ def remove_orphan(name: str) -> list[str]:
     removed = [segment for segment in segments if remove(segment)]
     bells = [f"sem.{name}.{i}" for i in range(1, spec.members + 1) if remove_bell(name, i)]
     return removed + bells
-
-

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 
 import posix_ipc
@@ -103,8 +103,6 @@ class Doorbell:
         if self._semaphore is None:
             time.sleep(min(seconds, _NOT_YET))
             return
-        try:
+        # Time is up, or a signal came: its handler runs at the next bytecode.
+        with suppress(posix_ipc.BusyError, posix_ipc.SignalError):
             self._semaphore.acquire(seconds)
-        except (posix_ipc.BusyError, posix_ipc.SignalError):
-            # Time is up, or a signal came: its handler runs at the next bytecode.
-            pass

@@ -108,7 +108,9 @@ class Envelope:
         except Exception as error:  # noqa: BLE001 - whatever the value's __reduce__ raises
             status, data = Status.FAILED, pickle.dumps(failure(error))
         if len(data) > self.room:
-            message = f"the outcome has {len(data)} bytes when pickled, there is room for {self.room}"
+            message = (
+                f"the outcome has {len(data)} bytes when pickled, there is room for {self.room}"
+            )
             status, data = Status.FAILED, pickle.dumps((JobError(message), ""))
         lease._write_at(self._job_at + self.room, data)
         lease.header.outcome_length = len(data)
@@ -130,7 +132,9 @@ def failure(error: BaseException) -> tuple[BaseException, str]:
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - just made
     except Exception:  # noqa: BLE001 - whatever its __reduce__ raises
-        error = JobError(f"{type(error).__name__}: {error} (the exception itself cannot be pickled)")
+        error = JobError(
+            f"{type(error).__name__}: {error} (the exception itself cannot be pickled)"
+        )
     return error, text
 
 

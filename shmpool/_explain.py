@@ -57,7 +57,9 @@ def stale(
     slot, generation = ticket
     how, queue = ending
     if slot >= spec.slots:
-        message = f"cannot {action} ticket {slot}@{generation}: pool {spec.name!r} has {spec.slots} slots"
+        message = (
+            f"cannot {action} ticket {slot}@{generation}: pool {spec.name!r} has {spec.slots} slots"
+        )
         return StaleTicketError(message, slot=slot, generation=generation)
     word = view.word(slot)
     facts = {
@@ -71,7 +73,9 @@ def stale(
         return NotOwnerError(message, **facts)
     if how:
         to = f" to queue {spec.queues[queue - 1].name!r}" if how == _core.PUT else ""
-        message = f"cannot {action} lease {slot}@{generation}: it was {_ENDINGS[how]}{to} before; {now}"
+        message = (
+            f"cannot {action} lease {slot}@{generation}: it was {_ENDINGS[how]}{to} before; {now}"
+        )
         return AlreadyEndedError(message, **facts)
     if action == "claim" and _is_claimed(word, generation):
         message = f"cannot claim ticket {slot}@{generation}: it has been claimed before; {now}"
@@ -120,7 +124,9 @@ def _holders(view: ControlView) -> list[tuple[str, int, float]]:
 def _queued(spec: PoolSpec, view: ControlView) -> str:
     words = [Word.unpack(packed) for packed in view.words().tolist()]
     names = ["no queue", *(queue.name for queue in spec.queues)]
-    counts = [sum(w.state is State.QUEUED and w.queue == n for w in words) for n in range(len(names))]
+    counts = [
+        sum(w.state is State.QUEUED and w.queue == n for w in words) for n in range(len(names))
+    ]
     return ", ".join(
         f"{count} wait in {name if number == 0 else repr(name)}"
         for number, (name, count) in enumerate(zip(names, counts, strict=True))

@@ -191,7 +191,7 @@ def _checked_header(name: str, block: bytes) -> np.ndarray[Any, Any]:
     if len(block) < HEADER.itemsize:
         message = f"{name!r} has {len(block)} bytes, a pool's header {HEADER.itemsize}: no pool"
         raise NotAPoolError(message, name=name)
-    header = np.frombuffer(block, HEADER, 1)[0]
+    header: np.ndarray[Any, Any] = np.frombuffer(block, HEADER, 1)[0]
     magic, version = int(header["magic"]), int(header["version"])
     if magic == 0 and version in (0, _core.VERSION):
         message = f"pool {name!r} is still being made, or its maker died over it"
@@ -267,7 +267,9 @@ def _parse_queue(row: np.ndarray[Any, Any]) -> QueueSpec:
     return QueueSpec(name, *numbers)
 
 
-def _check_spec(spec: PoolSpec, header: np.ndarray[Any, Any], classes: np.ndarray[Any, Any]) -> None:
+def _check_spec(
+    spec: PoolSpec, header: np.ndarray[Any, Any], classes: np.ndarray[Any, Any]
+) -> None:
     names = {q.name for q in spec.queues}
     rules = {
         "name": NAME.fullmatch(spec.name) is not None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 from dataclasses import dataclass
+from pathlib import Path
 
 from shmpool.errors import UnsupportedPlatformError
 
@@ -23,7 +24,7 @@ class Identity:
 
     @classmethod
     def mine(cls) -> Identity:
-        """This process."""
+        """Name the calling process."""
         pidfd = _pidfd_open(os.getpid())
         try:
             return cls(os.getpid(), start_time(os.getpid()), _inode(pidfd))
@@ -64,9 +65,9 @@ def is_alive(process: Identity) -> bool:
 def start_time(pid: int) -> int:
     """Clock ticks since boot at which a process began, 0 if it cannot be told (proc(5))."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            # The second field is the name, in brackets, and may hold anything.
-            return int(stat.read().rpartition(b")")[2].split()[19])
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        # The second field is the name, in brackets, and may hold anything.
+        return int(stat.rpartition(b")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return 0
 
@@ -74,7 +75,7 @@ def start_time(pid: int) -> int:
 def pid_namespace() -> int:
     """Inode of this process's pid namespace, 0 where there is none."""
     try:
-        return os.stat("/proc/self/ns/pid").st_ino
+        return Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
         return 0
 

@@ -22,7 +22,7 @@ class QueueOptions:
     """How a queue behaves.
 
     `maxsize`: put waits while so many tickets wait; 0 for no limit (a queue then holds every
-    slot there is). It is kept loosely: processes that put at the same moment may pass it by one each.
+    slot there is). It is kept loosely: processes that put at one moment may pass it.
     `on_death`: what becomes of a slot whose holder took it from this queue and died:
     "requeue" puts it back, to be delivered again; "free" gives it up.
     `max_attempts`: after so many deaths it is no longer requeued; 0 for no limit.
@@ -37,7 +37,9 @@ class QueueOptions:
     def spec(self, name: str, names: list[str]) -> QueueSpec:
         """As it is stored. Raises SizeError or ArgumentError."""
         if self.on_death not in ON_DEATH:
-            message = f"on_death of queue {name!r} is {self.on_death!r}: one of {', '.join(ON_DEATH)}"
+            message = (
+                f"on_death of queue {name!r} is {self.on_death!r}: one of {', '.join(ON_DEATH)}"
+            )
             raise ArgumentError(message)
         if self.dead_letter is not None and self.dead_letter not in names:
             message = f"dead_letter of queue {name!r} is {self.dead_letter!r}: one of {names}"
@@ -86,7 +88,7 @@ class Queue(_core.QueueBase):
         return leases
 
     def close(self) -> None:
-        """Nothing more can be put; what is there is still delivered. Wakes everybody. Idempotent."""
+        """Let nothing more in; what is there is still delivered. Wakes everybody. Idempotent."""
         self._attachment().queue_close(self._number)
 
     @property
@@ -137,7 +139,9 @@ class Queue(_core.QueueBase):
         check_timeout(timeout)
         lease._check()
         if not wait_for(self._attachment(), (_core.FOR_SPACE, self._number), attempt, timeout):
-            message = f"queue {self.name!r} has {self.qsize()} tickets and had no room in {timeout:.3g} s"
+            message = (
+                f"queue {self.name!r} has {self.qsize()} tickets and had no room in {timeout:.3g} s"
+            )
             raise QueueFull(message)
 
     def __reduce__(self) -> tuple[Any, ...]:

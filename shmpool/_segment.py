@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import shared_memory
+from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 
 import posix_ipc
@@ -59,8 +59,6 @@ class Segment:
 
 def _forget(name: str) -> None:
     """Somebody else has removed the name: the tracker need not."""
-    from multiprocessing import resource_tracker
-
     resource_tracker.unregister(f"/{name}", "shared_memory")
 
 

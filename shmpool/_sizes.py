@@ -6,8 +6,8 @@ import re
 
 from shmpool.errors import SizeError
 
-_UNITS = {"": 1, "B": 1} | {
-    prefix + end: base**power
+_UNITS: dict[str, int] = {"": 1, "B": 1} | {
+    (prefix + end).upper(): base**power
     for power, prefix in enumerate("KMGT", start=1)
     for end, base in (("iB", 1024), ("B", 1000), ("", 1024))
 }
@@ -26,7 +26,7 @@ def parse_size(size: int | str, what: str = "size") -> int:
     if isinstance(size, int):
         return size
     match = _PATTERN.fullmatch(size)
-    unit = match and {name.upper(): factor for name, factor in _UNITS.items()}.get(match[2].upper())
+    unit = _UNITS.get(match[2].upper()) if match else None
     if not match or not unit:
         message = f"{what} is {size!r}: give a number and a unit, such as '6 MiB' or '512 KB'"
         raise SizeError(message)

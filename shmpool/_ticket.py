@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from shmpool import _core
 from shmpool.errors import ArgumentError
 
@@ -20,7 +22,7 @@ class Ticket(int):
 
     __slots__ = ()
 
-    def __new__(cls, value: int) -> Ticket:
+    def __new__(cls, value: int) -> Self:
         if not 0 <= value < 1 << 64:
             raise ArgumentError(f"{value} is no ticket: tickets are integers from 0 to 2**64 - 1")
         return super().__new__(cls, value)

@@ -22,7 +22,7 @@ ShmpoolError
 ├── UnsupportedPlatformError               the system lacks what the pool stands on
 ├── AuditError                             an invariant of the pool does not hold
 ├── FarmError                              a job of a farm failed
-│   ├── JobError                           its function raised, or its bytes do not fit
+│   ├── JobError                           what its function did cannot be sent home
 │   └── WorkerDiedError                    it killed every worker that tried it
 └── SegmentError (OSError)                 the shared memory itself
     ├── OutOfSharedMemoryError             /dev/shm is too small or full
@@ -42,6 +42,45 @@ from __future__ import annotations
 
 import queue
 from typing import Any
+
+__all__ = [
+    "AlreadyClaimedError",
+    "AlreadyEndedError",
+    "ArgumentError",
+    "AuditError",
+    "CoordinatorDiedError",
+    "CorruptSegmentError",
+    "FarmError",
+    "ForeignLeaseError",
+    "ForeignSegmentError",
+    "JobError",
+    "LeasesAliveError",
+    "NotAPoolError",
+    "NotOwnerError",
+    "OrphanedPoolError",
+    "OutOfSharedMemoryError",
+    "PidNamespaceError",
+    "PoolClosedError",
+    "PoolExhaustedError",
+    "PoolExistsError",
+    "PoolNotFoundError",
+    "PoolNotReadyError",
+    "QueueClosedError",
+    "QueueEmpty",
+    "QueueFull",
+    "SegmentError",
+    "ShapeError",
+    "ShmpoolError",
+    "SizeError",
+    "SlotOverflowError",
+    "StaleTicketError",
+    "TooManyMembersError",
+    "TruncatedSegmentError",
+    "UnsupportedPlatformError",
+    "VersionError",
+    "ViewsAliveError",
+    "WorkerDiedError",
+]
 
 
 class ShmpoolError(Exception):
@@ -89,7 +128,10 @@ class ForeignLeaseError(ArgumentError):
 
 
 class StaleTicketError(ShmpoolError):
-    """A right to a slot is over: `slot`, `generation`, `current_generation`, `state`, `holder`, `pid`."""
+    """A right to a slot is over.
+
+    `slot`, `generation`, and what the slot is now: `current_generation`, `state`, `holder`, `pid`.
+    """
 
 
 class AlreadyEndedError(StaleTicketError):
@@ -116,11 +158,11 @@ class PoolExhaustedError(ShmpoolError, TimeoutError):
     """Every slot is held and none came back in time."""
 
 
-class QueueEmpty(ShmpoolError, queue.Empty):
+class QueueEmpty(ShmpoolError, queue.Empty):  # noqa: N818 - as in the standard library
     """No ticket came in time."""
 
 
-class QueueFull(ShmpoolError, queue.Full):
+class QueueFull(ShmpoolError, queue.Full):  # noqa: N818 - as in the standard library
     """A queue with maxsize had no room in time."""
 
 
@@ -153,7 +195,7 @@ class FarmError(ShmpoolError):
 
 
 class JobError(FarmError):
-    """The job's function raised (the cause, with the worker's traceback), or its bytes do not fit."""
+    """The job's function kept its frame, or what it returned or raised cannot travel."""
 
 
 class WorkerDiedError(FarmError):
@@ -165,7 +207,7 @@ class SegmentError(ShmpoolError, OSError):
 
 
 class OutOfSharedMemoryError(SegmentError):
-    """/dev/shm is too small or too full: `needed`, `free`, `total`."""
+    """The shared memory is too small or too full: `needed`, `free`, `total`."""
 
 
 class PoolExistsError(SegmentError, FileExistsError):
@@ -206,5 +248,3 @@ class CorruptSegmentError(SegmentError):
 
 class PidNamespaceError(SegmentError):
     """The coordinator lives in another pid namespace and could not see this process die."""
-
-__all__ = [name for name, kind in list(vars().items()) if isinstance(kind, type) and "Any" != name]

@@ -364,8 +364,8 @@ class _Crew:
 
     def _give_up(self, worker: BaseProcess) -> None:
         message = (
-            f"{worker.name} ended with exit code {worker.exitcode}, {self._deaths} in a row without "
-            f"a result: no worker can work (can they import the function? see their stderr)"
+            f"{worker.name} ended with exit code {worker.exitcode}, {self._deaths} in a row with no "
+            f"result: no worker can work (can they import the function? see their stderr)"
         )
         self._failure = FarmError(message, exitcode=worker.exitcode)
         self._dismissed.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from multiprocessing import current_process, util
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -43,7 +44,10 @@ class Pool(_core.PoolBase):
     """
 
     def __init__(
-        self, mapping: Attachment, reaper: Reaper | None = None, estate: _create.Estate | None = None
+        self,
+        mapping: Attachment,
+        reaper: Reaper | None = None,
+        estate: _create.Estate | None = None,
     ) -> None:
         """Use `create` or `attach`."""
         self._bind(mapping)
@@ -130,7 +134,7 @@ class Pool(_core.PoolBase):
     @property
     def closed(self) -> bool:
         """Whether the pool was closed, here or by its coordinator."""
-        return self._mapping.closed or self._mapping.status != Status.OPEN
+        return bool(self._mapping.closed or self._mapping.status != Status.OPEN)
 
     def queue(self, name: str) -> Queue:
         """One of the queues named at create. Raises ArgumentError for any other."""
@@ -219,8 +223,8 @@ class Pool(_core.PoolBase):
         if leases:
             slots = self._slots_in_hand()
             message = (
-                f"pool {self.name!r} was closed with {leases} leases in hand (slots {slots}): it is "
-                f"closed, and they stay usable, but release them first, or use `with`"
+                f"pool {self.name!r} was closed with {leases} leases in hand (slots {slots}): it "
+                f"is closed, and they stay usable, but release them first, or use `with`"
             )
             raise LeasesAliveError(message, slots=slots)
 
@@ -252,7 +256,7 @@ class Pool(_core.PoolBase):
 
 def _own_name() -> str:
     name = current_process().name
-    return name if name != "MainProcess" else os.path.basename(sys.argv[0] or "python") or "python"
+    return name if name != "MainProcess" else Path(sys.argv[0]).name or "python"
 
 
 def _member_statistics(view: ControlView, words: list[Word]) -> tuple[MemberStatistics, ...]:
@@ -264,7 +268,7 @@ def _member_statistics(view: ControlView, words: list[Word]) -> tuple[MemberStat
             continue
         record = view.members[index]
         held = sum(w.owner == index and w.state in (State.LEASED, State.SHARED) for w in words)
-        counted = {name: int(record[name]) for name in counters}
+        counted: dict[str, Any] = {name: int(record[name]) for name in counters}
         waited = int(record["waited_ns"]) / 1e9
         who = (index, view.member_name(index), view.pid(index), held)
         rows.append(MemberStatistics(*who, **counted, waited=waited))
@@ -274,7 +278,7 @@ def _member_statistics(view: ControlView, words: list[Word]) -> tuple[MemberStat
 def _close(
     mapping: Attachment, reaper: Reaper | None, estate: _create.Estate | None, pid: int
 ) -> None:
-    """Everything that closing does, without the Pool: it may be gone already."""
+    """Do everything that closing does, without the Pool: it may be gone already."""
     if pid != os.getpid():
         mapping.leave()
         return

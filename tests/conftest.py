@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from multiprocessing import active_children, forkserver
 from multiprocessing.resource_tracker import _resource_tracker  # type: ignore[attr-defined]
 from pathlib import Path
@@ -13,12 +14,16 @@ import pytest
 
 import shmpool
 
-SHM = Path("/dev/shm")
+SHM = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is
 
 
 def names() -> set[str]:
     """What lies in /dev/shm, but for what multiprocessing itself keeps there."""
-    return {name for name in os.listdir(SHM) if not name.startswith(("sem.mp-", "sem.loky"))}
+    return {
+        name
+        for name in (entry.name for entry in SHM.iterdir())
+        if not name.startswith(("sem.mp-", "sem.loky"))
+    }
 
 
 def children() -> set[int]:
@@ -61,10 +66,8 @@ def make_pool() -> Iterator[Callable[..., shmpool.Pool]]:
 
     yield make
     for pool in made:
-        try:
+        with suppress(shmpool.LeasesAliveError):  # the test holds some on purpose
             pool.close()
-        except shmpool.LeasesAliveError:
-            pass  # the test holds some on purpose
 
 
 @pytest.fixture

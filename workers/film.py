@@ -37,8 +37,8 @@ class Summary:
     def __str__(self) -> str:
         size = self.zero_copy_bytes / 2**20
         return (
-            f"{self.frames} frames in {self.seconds:.2f} s ({self.frames / self.seconds:.1f} frames/s, "
-            f"{self.workers} workers, {self.render_seconds:.2f} s of rendering)\n"
+            f"{self.frames} frames in {self.seconds:.2f} s "
+            f"({self.frames / self.seconds:.1f} frames/s, {self.workers} workers, {self.render_seconds:.2f} s of rendering)\n"
             f"{size:,.1f} MiB crossed between processes without a copy: "
             f"renderer -> coordinator -> encoder\n"
             f"the coordinator waited {self.waits} times, {self.waited:.2f} s in all"
@@ -61,9 +61,7 @@ def film(
         done = farm.statistics()
     # Each frame crosses twice: from its renderer to us, and from us to the encoder.
     crossed, seconds = 2 * done.frame_bytes, time.perf_counter() - began
-    return Summary(
-        done.jobs, seconds, farm.workers, crossed, done.waits, done.waited, rendering
-    )
+    return Summary(done.jobs, seconds, farm.workers, crossed, done.waits, done.waited, rendering)
 
 
 @contextmanager
