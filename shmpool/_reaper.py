@@ -12,6 +12,8 @@ import select
 import threading
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from shmpool._attachment import Attachment
@@ -44,22 +46,35 @@ class Reaper:
         self._watched: dict[int, _Watched] = {}  # by pidfd
         self._joins_seen = -1
         self._orphans: list[tuple[float, int, int]] = []  # (when, slot, word)
-        self._bells = 1
-        self._hang_bells(min(bells, mapping.spec.members))
+        self._bells = 1  # member indices below this have one
         self._stopping = os.eventfd(0, os.EFD_CLOEXEC)
         self._poll.register(self._stopping, select.POLLIN)
+        with self._undone_on_error():
+            self._hang_bells(min(bells, mapping.spec.members))
         _all.add(self)
         name = f"shmpool-reaper-{mapping.spec.name}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin to watch."""
-        self._thread.start()
+        with self._undone_on_error():
+            self._thread.start()
 
     def stop(self) -> None:
         """Stop watching, and take down the doorbells. Blocks for one round of the thread."""
         os.eventfd_write(self._stopping, 1)
         self._thread.join()
+        self._undo()
+
+    @contextmanager
+    def _undone_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._undo()
+            raise
+
+    def _undo(self) -> None:
         self.disown()
         for member in range(1, self._bells):
             take_down_bell(self._mapping.spec.name, member)

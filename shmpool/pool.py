@@ -96,11 +96,12 @@ class Pool(_core.PoolBase):
         mapping, estate = _create.make(spec, spin, member_name or _own_name())
         try:
             reaper = Reaper(mapping)
+            _create.open_up(mapping)
+            reaper.start()
         except BaseException:
+            mapping.leave()
             estate.unlink()
             raise
-        _create.open_up(mapping)
-        reaper.start()
         return cls(mapping, reaper, estate)
 
     @classmethod
@@ -219,6 +220,8 @@ class Pool(_core.PoolBase):
         if not self._finish.still_active():
             return
         self._finish()
+        # They refer to us: without them the memory goes with the last reference, not some day.
+        self._queues.clear()
         leases = self._mapping.leases
         if leases:
             slots = self._slots_in_hand()

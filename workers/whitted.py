@@ -137,6 +137,7 @@ def _draw(scene: Scene, band: npt.NDArray[np.uint8], top: int) -> None:
     y += top - 1
     picture = np.sqrt(_look(scene, x.ravel(), y.ravel())).reshape(3, *x.shape)
     edges = _edges(picture)
+    edges[[0, -1]] = False  # those rows belong to other bands
     light = _look(scene, (x[edges] + ACROSS).ravel(), (y[edges] + DOWN).ravel())
     picture[:, edges] = np.sqrt(light.reshape(3, 4, -1).sum(axis=1) / 4)
     np.clip(picture + 0.5 / 255, 0, 1, out=picture)  # the cast cuts off; half a step makes it round
@@ -144,12 +145,11 @@ def _draw(scene: Scene, band: npt.NDArray[np.uint8], top: int) -> None:
 
 
 def _edges(picture: Floats) -> npt.NDArray[np.bool_]:
-    """Mark the pixels of `picture` (3, rows, width) unlike a neighbour, but not the spare rows."""
+    """Mark the pixels of `picture` (3, rows, width) which are unlike a neighbour, (rows, width)."""
     found = np.zeros(picture.shape[1:], dtype=np.bool_)
     for axis in (1, 2):  # rolling also compares opposite borders, which costs some samples at most
         jumps = np.abs(picture - np.roll(picture, 1, axis)).max(axis=0) > CONTRAST
         found |= jumps | np.roll(jumps, -1, axis - 1)
-    found[[0, -1]] = False
     return found
 
 
@@ -262,7 +262,7 @@ def _surroundings(scene: Scene, point: Floats, normal: Floats) -> tuple[Floats, 
 
 def _sky(direction: Floats) -> Floats:
     """Return the light (3, n) of the sky in `direction` (3, n); below the horizon, of the fog."""
-    low, sun = np.square(1 - np.clip(direction[1], 0, 1)), _dot(SUN, direction)
+    low, sun = np.square(1 - np.clip(direction[1], 0, 0.99)), _dot(SUN, direction)
     light: Floats = ZENITH + (HORIZON - ZENITH) * np.square(np.square(low))
     light += GLOW * (0.5 * _lobe(sun, 10) + 4 * _lobe(sun, 900))
     return light

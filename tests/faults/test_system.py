@@ -1,0 +1,140 @@
+"""The system says no: a full /dev/shm, another user, another pid namespace, no descriptors."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import shmpool
+from shmpool import Pool
+
+MakePool = Callable[..., Pool]
+root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and other users take root")
+
+
+def in_namespace(flags: str, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell script in namespaces of its own."""
+    command = ["unshare", *flags.split(), "sh", "-ec", script]
+    environment = os.environ | {"PY": sys.executable}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+@root
+@pytest.mark.parametrize(
+    ("slots", "size"),
+    [(2, "1 MiB"), (200, "4 KiB"), (1, "900 KiB")],
+    ids=["payload", "many small", "just too much"],
+)
+def test_a_small_dev_shm_is_an_error_with_numbers(slots: int, size: str) -> None:
+    """ENOSPC at create, not SIGBUS at the first touch; sizes, remedy, and nothing left behind."""
+    program = f"import shmpool; shmpool.Pool.create(slots={slots}, slot_size={size!r}, members=255)"
+    script = (
+        "mount -t tmpfs -o size=800k tmpfs /dev/shm; "
+        f'$PY -c "{program}" || true; ls /dev/shm | wc -l'
+    )
+    run = in_namespace("-m", script)
+    assert "OutOfSharedMemoryError" in run.stderr
+    assert "of the 800.0 KiB in /dev/shm are free" in run.stderr
+    assert "--shm-size" in run.stderr
+    assert run.stdout.strip() == "0"
+
+
+@root
+def test_memory_taken_between_the_check_and_the_making_is_no_sigbus() -> None:
+    """When statvfs promises too much, posix_fallocate still finds out, and all is undone."""
+    program = (
+        "import shmpool, shmpool._segment as s, shmpool._create as c\n"
+        "c.check_room = lambda *a: None\n"
+        "shmpool.Pool.create(slots=4, slot_size='1 MiB')\n"
+    )
+    script = (
+        "mount -t tmpfs -o size=2m tmpfs /dev/shm; "
+        f'$PY -c "{program}" || true; ls /dev/shm | wc -l'
+    )
+    run = in_namespace("-m", script)
+    assert "OutOfSharedMemoryError" in run.stderr
+    assert run.stdout.strip() == "0"
+
+
+@root
+def test_another_pid_namespace_is_refused_by_name(pool: Pool) -> None:
+    """Its coordinator could not see the member die."""
+    program = f"import shmpool; shmpool.Pool.attach('{pool.name}')"
+    run = in_namespace("--pid --fork --mount-proc", f'$PY -c "{program}"')
+    assert "PidNamespaceError" in run.stderr
+    assert pool.name in run.stderr
+    assert len(pool.statistics().members) == 1
+
+
+@root
+def test_another_user_may_not_attach(pool: Pool) -> None:
+    """The segment is mode 0600; the error names the user."""
+    pid = os.fork()
+    if not pid:
+        os.seteuid(65534)
+        try:
+            Pool.attach(pool.name)
+        except shmpool.ForeignSegmentError as error:
+            os._exit(0 if "65534" in str(error) else 2)
+        os._exit(3)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def lowest_descriptor() -> int:
+    number = os.dup(0)
+    os.close(number)
+    return number
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def mappings() -> int:
+    return Path("/proc/self/maps").read_text().count("shmpool-")
+
+
+def use_two_pools() -> None:
+    with Pool.create(slots=2, slot_size=4096, queues=("a",)) as pool:
+        with Pool.attach(pool.name) as other:
+            pool.queue("a").put(pool.acquire())
+            other.queue("a").get().release()
+
+
+def test_pools_cost_no_descriptor_and_no_mapping_once_closed() -> None:
+    """A hundred pools, created, used, attached and closed, leave nothing, without the collector."""
+    use_two_pools()
+    gc.collect()
+    before = descriptors(), mappings()
+    gc.disable()
+    for _ in range(100):
+        use_two_pools()
+    after = descriptors(), mappings()
+    gc.enable()
+    assert after == before
+
+
+@pytest.mark.parametrize("room", range(1, 6))
+def test_running_out_of_descriptors_leaves_nothing(make_pool: MakePool, room: int) -> None:
+    """EMFILE at create is the system's own error; what was made before it goes on, no more is left."""
+    make_pool().close()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_descriptor() + room, hard))
+    made = []
+    try:
+        with pytest.raises((OSError, shmpool.ShmpoolError)):
+            for number in range(room):
+                made.append(make_pool(name=f"shmpool-test-emfile-{number}"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for pool in made:
+        pool.acquire().release()
+        pool.close()
+    assert not [name for name in os.listdir("/dev/shm") if "emfile" in name]
