@@ -128,6 +128,12 @@ class ControlView:
         """A copy of all slot words."""
         return self.slots["word"].copy()
 
+    def present(self) -> list[int]:
+        """Indices of the entries that somebody has taken."""
+        # A copy: numpy counts twice, and raises if others write in between.
+        taken: list[int] = self.members["identity"].copy().nonzero()[0].tolist()
+        return taken
+
     def standing(self, member: int) -> Standing:
         """What the entry of a member is."""
         return Standing(int(self.members["identity"][member]) & 255)

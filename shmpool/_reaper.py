@@ -20,7 +20,6 @@ from shmpool._attachment import Attachment
 from shmpool._doorbell import hang_bell, take_down_bell
 from shmpool._layout import Standing
 from shmpool._process import Identity, open_pidfd
-from shmpool.errors import ShmpoolError
 
 TICK = 0.02  # seconds until a new member is watched
 _BELLS_AHEAD = 8  # semaphores hung up before their members come
@@ -92,7 +91,7 @@ class Reaper:
                 return
             try:
                 self._round(ready)
-            except (ShmpoolError, OSError):
+            except Exception:  # a reaper that is gone helps nobody
                 self._joins_seen = -1  # whatever was not done is done in the next round
                 log.exception("reaper of pool %r", self._mapping.spec.name)
 
@@ -109,7 +108,7 @@ class Reaper:
 
     def _meet_members(self) -> None:
         watched = {entry.member: (pidfd, entry) for pidfd, entry in self._watched.items()}
-        present = self._view.members["identity"].nonzero()[0].tolist()
+        present = self._view.present()
         for member in present:
             standing = self._view.standing(member)
             pidfd, entry = watched.get(member, (None, None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -35,10 +36,12 @@ def children() -> set[int]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_behind() -> Iterator[None]:
-    """Every test gives back what it took: names in /dev/shm, processes."""
+def nothing_is_left_behind(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Every test gives back what it took, names in /dev/shm and processes; no reaper complains."""
     before = names()
     yield
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert not errors, f"logged: {[record.getMessage() for record in errors]}"
     for child in active_children():
         child.join()
     assert names() <= before, f"left in /dev/shm: {names() - before}"
