@@ -30,6 +30,7 @@ HEADER = np.dtype(
         ("index", "u8"),  # which job of it
         ("job_length", "u8"),
         ("outcome_length", "u8"),
+        ("attempts", "u4"),  # including the one that succeeded
         ("seconds", "f8"),
         ("worker", "S40"),
     ]
@@ -84,8 +85,8 @@ class Envelope:
     def _job_at(self) -> int:
         return -(-self.frame.nbytes // _core.LINE) * _core.LINE
 
-    def address(self, lease: Lease, run: int, index: int, job: Any) -> None:
-        """Write a job into a slot. Raises SizeError if it is too big when pickled."""
+    def pack(self, index: int, job: Any) -> bytes:
+        """A job, pickled. Raises SizeError if a slot has no room for it."""
         data = pickle.dumps(job, pickle.HIGHEST_PROTOCOL)
         if len(data) > self.room:
             message = (
@@ -93,8 +94,12 @@ class Envelope:
                 f"create the Farm with job_size={len(data)} or more, or send a name for it"
             )
             raise SizeError(message, index=index, needed=len(data))
+        return data
+
+    def address(self, lease: Lease, run: int, index: int, data: bytes) -> None:
+        """Write a packed job into a slot."""
         lease._write_at(self._job_at, data)
-        lease.header.assign((run, Status.PENDING, index, len(data), 0, 0.0, b""))
+        lease.header.assign((run, Status.PENDING, index, len(data), 0, 0, 0.0, b""))
         lease.array(self.frame.shape, self.frame.dtype)
 
     def job(self, lease: Lease) -> Any:

@@ -37,6 +37,7 @@ def render(lease: Lease, function: Function, envelope: Envelope) -> None:
     """Do the job of a slot, in the slot."""
     header = lease.header
     header.status = Status.PENDING
+    header.attempts = lease.attempts + 1
     header.worker = current_process().name.encode()
     began = time.perf_counter()
     try:

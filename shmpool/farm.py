@@ -61,7 +61,7 @@ class Result:
         self.index = int(header.index)
         self.seconds = float(header.seconds)
         self.worker = bytes(header.worker).decode()
-        self.attempts = lease.attempts + 1
+        self.attempts = int(header.attempts)
 
     @property
     def array(self) -> Array:
@@ -235,7 +235,7 @@ class _Run:
         self._farm = farm
         self._number = number
         self._jobs = enumerate(jobs)
-        self._next_job = next(self._jobs, None)
+        self._next_job = self._read_job()
         self._arrived: dict[int, Lease] = {}
         self._under_way = 0
 
@@ -254,6 +254,11 @@ class _Run:
             else:
                 self._hand_out_to(self._wait_for_slot())
 
+    def _read_job(self) -> tuple[int, bytes] | None:
+        # Packed before there is a slot for it: an error then holds none.
+        numbered = next(self._jobs, None)
+        return None if numbered is None else (numbered[0], self._farm._envelope.pack(*numbered))
+
     def forget(self) -> None:
         """Free what has arrived and nobody will look at."""
         self._arrived.clear()
@@ -269,7 +274,7 @@ class _Run:
             self._farm._todo.put(lease)
             self._under_way += 1
             self._farm._outstanding += 1
-            self._next_job = next(self._jobs, None)
+            self._next_job = self._read_job()
 
     def _receive(self) -> None:
         try:
@@ -364,8 +369,8 @@ class _Crew:
 
     def _give_up(self, worker: BaseProcess) -> None:
         message = (
-            f"{worker.name} ended with exit code {worker.exitcode}, {self._deaths} in a row with no "
-            f"result: no worker can work (can they import the function? see their stderr)"
+            f"{worker.name} ended with exit code {worker.exitcode}, {self._deaths} in a row with "
+            f"no result: no worker can work (can they import the function? see their stderr)"
         )
         self._failure = FarmError(message, exitcode=worker.exitcode)
         self._dismissed.set()

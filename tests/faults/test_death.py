@@ -245,7 +245,10 @@ signal.pause()
 def coordinator() -> Iterator[subprocess.Popen[str]]:
     """A coordinator with a process, and a resource tracker, of its own."""
     with subprocess.Popen(
-        [sys.executable, "-c", COORDINATOR], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", COORDINATOR],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         yield process
         process.kill()

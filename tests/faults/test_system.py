@@ -55,8 +55,7 @@ def test_memory_taken_between_the_check_and_the_making_is_no_sigbus() -> None:
         "shmpool.Pool.create(slots=4, slot_size='1 MiB')\n"
     )
     script = (
-        "mount -t tmpfs -o size=2m tmpfs /dev/shm; "
-        f'$PY -c "{program}" || true; ls /dev/shm | wc -l'
+        f'mount -t tmpfs -o size=2m tmpfs /dev/shm; $PY -c "{program}" || true; ls /dev/shm | wc -l'
     )
     run = in_namespace("-m", script)
     assert "OutOfSharedMemoryError" in run.stderr

@@ -86,7 +86,9 @@ def test_a_ticket_travels_by_any_channel_and_is_claimed_once(
     assert (answers[1].slot, answers[1].generation) == (ticket.slot, ticket.generation)
 
 
-def test_a_stale_right_is_told_who_holds_the_slot_now(context: BaseContext, make_pool: MakePool) -> None:
+def test_a_stale_right_is_told_who_holds_the_slot_now(
+    context: BaseContext, make_pool: MakePool
+) -> None:
     """The message names slot, both generations, state, and the holder's name and pid."""
     pool = make_pool(slots=1)
     lease = pool.acquire()
@@ -238,7 +240,9 @@ with shmpool.Pool.create(slots=1, slot_size=64, queues=("a",)) as pool:
 
 def test_ctrl_c_ends_a_wait_and_loses_nothing() -> None:
     """KeyboardInterrupt comes out of acquire, lease and get alike; every slot is free after."""
-    run = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=True
+    )
     assert (run.stdout, run.stderr) == ("21 1\n", "")
 
 

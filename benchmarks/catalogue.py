@@ -1,0 +1,39 @@
+"""All benchmarks, by name."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from benchmarks import (
+    control_block,
+    farm_overhead,
+    full_cycle,
+    kill,
+    op_cost,
+    ping_pong,
+    ping_pong_asleep,
+    slot_size,
+    warm_reuse,
+)
+from benchmarks.result import Outcome
+
+
+class Benchmark(Protocol):
+    """Measures, and leaves nothing behind."""
+
+    def __call__(self, *, quick: bool) -> Outcome:
+        """Measure. quick: only to prove that it runs; the numbers mean nothing."""
+        ...
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "op_cost": op_cost.run,
+    "full_cycle": full_cycle.run,
+    "ping_pong": ping_pong.run,
+    "ping_pong_asleep": ping_pong_asleep.run,
+    "slot_size": slot_size.run,
+    "warm_reuse": warm_reuse.run,
+    "kill": kill.run,
+    "control_block": control_block.run,
+    "farm_overhead": farm_overhead.run,
+}

@@ -1,0 +1,53 @@
+"""Outcomes as a table, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from benchmarks.result import Outcome, Row
+
+HEADINGS = ("name", "median", "p5", "p99", "unit", "ratio", "(pairs)", "target", "reached")
+_WIDTHS = (50, 9, 9, 9, 5, 6, 12, 16, 7)
+_LEFT = {0, 4, 7, 8}
+
+
+def line(cells: Sequence[str]) -> str:
+    """One line of the table."""
+    padded = [
+        cell.ljust(width) if number in _LEFT else cell.rjust(width)
+        for number, (cell, width) in enumerate(zip(cells, _WIDTHS, strict=True))
+    ]
+    return "  ".join(padded).rstrip()
+
+
+def lines(outcome: Outcome) -> list[str]:
+    """A benchmark's lines of the table, and its notes."""
+    notes = [f"    {outcome.name}: {note}" for note in outcome.notes]
+    return [line(_cells(row)) for row in outcome.rows] + notes
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    numbers = [_number(value) for value in (row.median, row.p5, row.p99)]
+    ratio = f"{row.ratio.value:.3f}" if row.ratio else ""
+    pairs = f"{row.ratio.low:.2f} .. {row.ratio.high:.2f}" if row.ratio else ""
+    reached = {None: "", True: "yes", False: "NO"}[row.reached]
+    return row.name, *numbers, row.unit, ratio, pairs, str(row.target or ""), reached
+
+
+def _number(value: float) -> str:
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def as_json(outcome: Outcome, seconds: float) -> dict[str, Any]:
+    """A benchmark with its rows, and how long it took."""
+    rows = [_row_as_json(row) for row in outcome.rows]
+    return {"name": outcome.name, "seconds": seconds, "notes": outcome.notes, "rows": rows}
+
+
+def _row_as_json(row: Row) -> dict[str, Any]:
+    target = str(row.target) if row.target else None
+    return asdict(row) | {"target": target, "reached": row.reached}
