@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 import weakref
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ from shmpool import _core, _explain
 from shmpool._doorbell import Doorbell, find_bell
 from shmpool._header import VIEWS, PoolSpec
 from shmpool._layout import ControlView, Status
-from shmpool._process import Identity, is_over, open_pidfd, usable_cpus
+from shmpool._process import Identity, open_pidfd, usable_cpus
 from shmpool._segment import check_file, opened
 from shmpool.errors import (
     CoordinatorDiedError,
@@ -44,6 +45,7 @@ class Attachment(_core.Mapping):
     doorbell: Doorbell
     is_coordinator: bool
     _pidfd: int | None
+    _watch: select.poll | None  # readable when the coordinator is dead
     _joining: threading.Lock
 
     def check(self) -> None:
@@ -64,7 +66,7 @@ class Attachment(_core.Mapping):
     def _coordinator_is_dead(self) -> bool:
         if self.is_coordinator:
             return False
-        return self._pidfd is None or is_over(self._pidfd)
+        return self._watch is None or bool(self._watch.poll(0))
 
     def _orphaned(self) -> CoordinatorDiedError:
         if self.status != Status.ORPHANED:
@@ -81,13 +83,19 @@ class Attachment(_core.Mapping):
         self.member_name = member_name
         me = Identity.mine()
         self.is_coordinator = me == self.spec.coordinator
-        self._pidfd = None if self.is_coordinator else open_pidfd(self.spec.coordinator)
+        self._watch_coordinator()
         member = self.join(member_name, me.start_time, me.pidfd_inode)
         if not member:
             self._close_pidfd()
             raise _explain.too_many_members(self.spec, self.view())
         self.doorbell = Doorbell(self.spec.name, member)
         self.check_again(CHECK_EVERY)
+
+    def _watch_coordinator(self) -> None:
+        self._pidfd = None if self.is_coordinator else open_pidfd(self.spec.coordinator)
+        if self._pidfd is not None:
+            self._watch = select.poll()
+            self._watch.register(self._pidfd, select.POLLIN)
 
     def _rejoin(self) -> None:
         """In a forked child: become a member of its own."""
@@ -103,7 +111,7 @@ class Attachment(_core.Mapping):
             self._close_pidfd()
 
     def _close_pidfd(self) -> None:
-        pidfd, self._pidfd = self._pidfd, None
+        pidfd, self._pidfd, self._watch = self._pidfd, None, None
         if pidfd is not None:
             os.close(pidfd)
 
@@ -122,8 +130,8 @@ class Attachment(_core.Mapping):
         if bell is None:
             return
         self.bells.extend([None] * (member + 1 - len(self.bells)))
-        self.bells[member] = bell.release
-        bell.release()
+        self.bells[member] = bell.ring
+        bell.ring()
 
     def _stale(
         self, action: str, slot: int, generation: int, ending: int, queue: int
@@ -166,7 +174,7 @@ def attach(spec: PoolSpec, control: int, spin: float) -> Attachment:
         mapping = Attachment(control, tuple(slabs), spec.counts, spec.queue_counts, spec.reuse)
     mapping.spec = spec
     mapping.is_coordinator = False
-    mapping._pidfd = None
+    mapping._pidfd = mapping._watch = None
     mapping._joining = threading.Lock()
     mapping.ignore_views = VIEWS[spec.views] == "ignore"
     # On a single CPU nobody can make progress while we spin.

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 
 import posix_ipc
@@ -47,44 +44,43 @@ def remove_bell(pool: str, member: int) -> bool:
     return True
 
 
-def find_bell(pool: str, member: int) -> posix_ipc.Semaphore | None:
-    """A member's semaphore, None where there is none."""
+def find_bell(pool: str, member: int) -> _core.Bell | None:
+    """A member's doorbell, None where there is none."""
     try:
-        return posix_ipc.Semaphore(bell_name(pool, member))
-    except (posix_ipc.ExistentialError, OSError):
+        return _core.Bell(bell_name(pool, member))
+    except OSError:
         return None
 
 
 class Doorbell:
     """The bell of this process, shared by its threads.
 
-    One sleeping thread listens to the semaphore; when it wakes, for whatever reason, it
-    wakes the others of this process, who look again and of whom one listens next.
+    One sleeping thread listens to it; when that one wakes, for whatever reason, it wakes
+    the others of this process, who look again and of whom one listens next.
     """
 
     def __init__(self, pool: str, member: int) -> None:
         self._pool = pool
         self._member = member
-        self._semaphore: posix_ipc.Semaphore | None = None
+        self._bell: _core.Bell | None = None
         self._changed = threading.Condition()
         self._listening = False
-        self._waiting: Counter[tuple[int, int]] = Counter()
+        self._waiting: dict[tuple[int, int], int] = {}
 
-    @contextmanager
-    def waiting(self, mapping: _core.Mapping, kind: int, index: int) -> Iterator[None]:
-        """While threads of this process wait for a thing, its waiting bit may be set."""
+    def begin(self, thing: tuple[int, int]) -> None:
+        """One more thread of this process waits for a thing: our waiting bit may be set."""
         with self._changed:
-            self._waiting[kind, index] += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._waiting[kind, index] -= 1
-                if not self._waiting[kind, index]:
-                    mapping.wait_end(kind, index)
+            self._waiting[thing] = self._waiting.get(thing, 0) + 1
+
+    def end(self, thing: tuple[int, int], mapping: _core.Mapping) -> None:
+        """One thread less; with the last one the waiting bit goes."""
+        with self._changed:
+            self._waiting[thing] -= 1
+            if not self._waiting[thing]:
+                mapping.wait_end(*thing)
 
     def sleep(self, seconds: float) -> None:
-        """Sleep until rung, at most so long. May wake for nothing."""
+        """Sleep until rung, at most so long. May wake for nothing; signal handlers may raise."""
         with self._changed:
             if self._listening:
                 self._changed.wait(seconds)
@@ -98,11 +94,9 @@ class Doorbell:
                 self._changed.notify_all()
 
     def _listen(self, seconds: float) -> None:
-        if self._semaphore is None:
-            self._semaphore = find_bell(self._pool, self._member)
-        if self._semaphore is None:
+        if self._bell is None:
+            self._bell = find_bell(self._pool, self._member)
+        if self._bell is None:
             time.sleep(min(seconds, _NOT_YET))
-            return
-        # Time is up, or a signal came: its handler runs at the next bytecode.
-        with suppress(posix_ipc.BusyError, posix_ipc.SignalError):
-            self._semaphore.acquire(seconds)
+        else:
+            self._bell.wait(seconds)

@@ -51,16 +51,21 @@ def _sleep_for(
     attempt: Callable[[], T | None],
     deadline: int | None,
 ) -> T | None:
-    bell = mapping.doorbell
-    with bell.waiting(mapping, *thing):
+    bell, rested = mapping.doorbell, False
+    bell.begin(thing)
+    try:
         while True:
             # The bit first, then the look: whoever makes one available does the opposite.
             mapping.wait_begin(*thing)
             found = attempt()
             if found is not None:
                 return found
+            if rested:
+                mapping.check()
             seconds = SLICE if deadline is None else (deadline - time.monotonic_ns()) / 1e9
             if seconds <= 0:
                 return None
             bell.sleep(min(seconds, SLICE))
-            mapping.check()
+            rested = True
+    finally:
+        bell.end(thing, mapping)

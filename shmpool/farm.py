@@ -32,7 +32,10 @@ from shmpool.pool import Pool
 
 __all__ = ["ArraySpec", "Farm", "FarmStatistics", "RemoteTraceback", "Result"]
 
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# One thread in each numeric library: the farm is what fills the cores. And a malloc that keeps
+# the arrays of the last frame for the next one, instead of faulting them in again (mallopt(3)).
+_ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_ENVIRONMENT |= dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(1 << 28))
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +338,7 @@ class _Crew:
         process = self._context.Process(  # type: ignore[attr-defined]
             target=work, args=self._arguments, name=f"render-{self._started}", daemon=True
         )
-        with _one_thread_each():
+        with _worker_environment():
             process.start()
         hired: BaseProcess = process
         return hired
@@ -397,10 +400,10 @@ class _Crew:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Children begun here use one thread in each numeric library, unless told otherwise."""
-    missing = [name for name in _ONE_THREAD if name not in os.environ]
-    os.environ.update(dict.fromkeys(missing, "1"))
+def _worker_environment() -> Iterator[None]:
+    """Children begun here get _ENVIRONMENT, but for what the user has set otherwise."""
+    missing = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
+    os.environ.update(missing)
     try:
         yield
     finally:

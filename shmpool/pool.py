@@ -115,7 +115,7 @@ class Pool(_core.PoolBase):
         return cls(_create.join(name, spin, member_name or _own_name()))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).attach, (self.name,)
+        return _attach, (type(self), self.name, self._mapping.spin_ns / 1e9)
 
     @property
     def name(self) -> str:
@@ -255,6 +255,10 @@ class Pool(_core.PoolBase):
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self.slots} slots of {show_size(self.slot_size)}"
         return f"<Pool {self.name!r}, {state}>"
+
+
+def _attach(kind: type[Pool], name: str, spin: float) -> Pool:
+    return kind.attach(name, spin=spin)
 
 
 def _own_name() -> str:

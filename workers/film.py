@@ -35,13 +35,15 @@ class Summary:
     render_seconds: float
 
     def __str__(self) -> str:
-        size = self.zero_copy_bytes / 2**20
-        return (
-            f"{self.frames} frames in {self.seconds:.2f} s "
-            f"({self.frames / self.seconds:.1f} frames/s, {self.workers} workers, {self.render_seconds:.2f} s of rendering)\n"
-            f"{size:,.1f} MiB crossed between processes without a copy: "
-            f"renderer -> coordinator -> encoder\n"
-            f"the coordinator waited {self.waits} times, {self.waited:.2f} s in all"
+        rate = self.frames / self.seconds
+        return "\n".join(
+            (
+                f"{self.frames} frames in {self.seconds:.2f} s ({rate:.1f} frames/s, "
+                f"{self.workers} workers, {self.render_seconds:.2f} s of rendering)",
+                f"{self.zero_copy_bytes / 2**20:,.1f} MiB crossed between processes without a copy: "
+                "renderer -> coordinator -> encoder",
+                f"the coordinator waited {self.waits} times, {self.waited:.2f} s in all",
+            )
         )
 
 

@@ -5,6 +5,7 @@
  *   mapping.c   Mapping: one process's attachment to a pool's memory, and the rare operations
  *   lease.c     Span: memory that views keep alive; LeaseBase: the right to a slot
  *   handles.c   PoolBase, QueueBase: acquire, put and get with their fast paths
+ *   bell.c      Bell: what a member sleeps on
  *
  * Python supplies the words: the methods _stale, _corrupt, _views and _ring of a Mapping's
  * subclass make the exceptions and open the doorbells.
@@ -114,5 +115,6 @@ int module_add_geometry(PyObject *module);
 int module_add_mapping(PyObject *module);
 int module_add_lease(PyObject *module);
 int module_add_handles(PyObject *module);
+int module_add_bell(PyObject *module);
 
 #endif

@@ -62,7 +62,7 @@ PyMODINIT_FUNC PyInit__core(void)
         return NULL;
     bool added = add_constants(module) == 0 && module_add_geometry(module) == 0 &&
                  module_add_mapping(module) == 0 && module_add_lease(module) == 0 &&
-                 module_add_handles(module) == 0;
+                 module_add_handles(module) == 0 && module_add_bell(module) == 0;
     if (!added || pthread_atfork(NULL, NULL, forked) != 0) {
         Py_DECREF(module);
         return PyErr_Occurred() ? NULL : PyErr_NoMemory();

@@ -101,10 +101,10 @@ def mappings() -> int:
 
 
 def use_two_pools() -> None:
-    with Pool.create(slots=2, slot_size=4096, queues=("a",)) as pool:
-        with Pool.attach(pool.name) as other:
-            pool.queue("a").put(pool.acquire())
-            other.queue("a").get().release()
+    pool = Pool.create(slots=2, slot_size=4096, queues=("a",))
+    with pool, Pool.attach(pool.name) as other:
+        pool.queue("a").put(pool.acquire())
+        other.queue("a").get().release()
 
 
 def test_pools_cost_no_descriptor_and_no_mapping_once_closed() -> None:
@@ -122,18 +122,18 @@ def test_pools_cost_no_descriptor_and_no_mapping_once_closed() -> None:
 
 @pytest.mark.parametrize("room", range(1, 6))
 def test_running_out_of_descriptors_leaves_nothing(make_pool: MakePool, room: int) -> None:
-    """EMFILE at create is the system's own error; what was made before it goes on, no more is left."""
+    """EMFILE at create: what was made before goes on, and of the failed one nothing is left."""
     make_pool().close()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_descriptor() + room, hard))
-    made = []
+    made: list[Pool] = []
     try:
         with pytest.raises((OSError, shmpool.ShmpoolError)):
-            for number in range(room):
-                made.append(make_pool(name=f"shmpool-test-emfile-{number}"))
+            made.extend(make_pool(name=f"shmpool-test-emfile-{n}") for n in range(room))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     for pool in made:
         pool.acquire().release()
         pool.close()
-    assert not [name for name in os.listdir("/dev/shm") if "emfile" in name]
+    shm = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is
+    assert not list(shm.glob("*emfile*"))

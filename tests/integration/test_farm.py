@@ -54,7 +54,7 @@ def test_jobs_may_be_endless_and_no_more_than_slots_are_under_way(farm: Farm) ->
 
 
 def test_a_farm_works_again_after_a_job_failed(farm: Farm) -> None:
-    """The function's own exception, with the worker's traceback and the job, and the farm goes on."""
+    """Its own exception, with the worker's traceback and the job, and the farm goes on."""
     with pytest.raises(LookupError, match="as told") as caught:
         list(farm.map([1, "raise", 2]))
     assert isinstance(caught.value.__cause__, shmpool.RemoteTraceback)
@@ -98,7 +98,7 @@ def test_a_function_that_keeps_its_frame_is_told(farm: Farm) -> None:
 
 def test_a_value_that_cannot_travel_is_an_error_of_its_job(farm: Farm) -> None:
     """What pickle says comes back."""
-    with pytest.raises((AttributeError, TypeError, shmpool.JobError), match="pickle|local object"):
+    with pytest.raises((AttributeError, TypeError, shmpool.JobError), match=r"pickle|local object"):
         list(farm.map(["unpicklable"]))
 
 
@@ -146,9 +146,9 @@ def test_workers_that_cannot_begin_are_not_hired_for_ever(
     """A function that children cannot import is a FarmError, not an endless loop."""
     monkeypatch.setattr(cannot_begin, "__module__", "crasher_not_there", raising=True)
     monkeypatch.setitem(sys.modules, "crasher_not_there", sys.modules[__name__])
-    with Farm(cannot_begin, SPEC, workers=2) as farm:
-        with pytest.raises(shmpool.FarmError, match="can they import the function"):
-            list(farm.map(range(10)))
+    told = pytest.raises(shmpool.FarmError, match="can they import the function")
+    with Farm(cannot_begin, SPEC, workers=2) as farm, told:
+        list(farm.map(range(10)))
     assert "crasher_not_there" in capfd.readouterr().err
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing as mp
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from multiprocessing.context import BaseContext
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,7 @@ def test_everything_is_delivered_once_and_in_order(context: BaseContext, pool: P
         process.join()
     for mine, theirs in pipes:
         mine.close(), theirs.close()
-    assert sorted(sum(received, [])) == [(p, n) for p in range(3) for n in range(count)]
+    assert sorted(itertools.chain(*received)) == [(p, n) for p in range(3) for n in range(count)]
     for got in received:
         for producer in range(3):
             numbers = [n for p, n in got if p == producer]
@@ -250,7 +251,7 @@ def test_two_pools_in_one_process_do_not_mix(make_pool: MakePool) -> None:
     """A lease of one is refused by the other, with both names, and stays good."""
     one, other = make_pool(name="shmpool-test-one"), make_pool(name="shmpool-test-other")
     with one.acquire() as lease:
-        with pytest.raises(shmpool.ForeignLeaseError, match="test-one.*test-other"):
+        with pytest.raises(shmpool.ForeignLeaseError, match=r"test-one.*test-other"):
             other.queue("a").put(lease)
         assert lease.live
 
