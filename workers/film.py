@@ -35,16 +35,17 @@ class Summary:
     render_seconds: float
 
     def __str__(self) -> str:
-        rate = self.frames / self.seconds
-        return "\n".join(
-            (
-                f"{self.frames} frames in {self.seconds:.2f} s ({rate:.1f} frames/s, "
-                f"{self.workers} workers, {self.render_seconds:.2f} s of rendering)",
-                f"{self.zero_copy_bytes / 2**20:,.1f} MiB crossed between processes without a copy: "
-                "renderer -> coordinator -> encoder",
-                f"the coordinator waited {self.waits} times, {self.waited:.2f} s in all",
-            )
+        rate = f"{self.frames / self.seconds:.1f} frames/s, {self.workers} workers"
+        crossed = (
+            f"{self.zero_copy_bytes / 2**20:,.1f} MiB crossed between processes without a copy"
         )
+        lines = (
+            f"{self.frames} frames in {self.seconds:.2f} s ({rate})",
+            f"{self.render_seconds:.2f} s of rendering in the workers",
+            f"{crossed}: renderer -> coordinator -> encoder",
+            f"the coordinator waited {self.waits} times, {self.waited:.2f} s in all",
+        )
+        return "\n".join(lines)
 
 
 def film(

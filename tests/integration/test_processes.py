@@ -276,7 +276,8 @@ QUIET = {
     "a detached ticket": "ticket = pool.acquire().detach()",
     "a thread that waits": (
         "import threading, contextlib\n"
-        "def wait():\n    with contextlib.suppress(shmpool.PoolClosedError): pool.queue('a').get()\n"
+        "def wait():\n"
+        "    with contextlib.suppress(shmpool.PoolClosedError): pool.queue('a').get()\n"
         "threading.Thread(target=wait, daemon=True).start()"
     ),
     "a closed pool": "pool.close()",

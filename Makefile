@@ -1,0 +1,47 @@
+# Two commands do all their own set-up: `make farm` renders a film, `make test` runs the tests.
+
+PYTHON ?= python3
+FARM ?= --frames 96 --size 480x270 film.mp4
+TEST ?=
+BIN = .venv/bin
+SOURCES = pyproject.toml $(wildcard shmpool/_csrc/*)
+C_FLAGS = -std=c11 -O2 -Wall -Wextra -Werror -fsyntax-only
+
+.PHONY: farm test lint c-lint bench clean system
+
+farm: .venv/film.done
+	$(BIN)/python -m workers.film $(FARM)
+
+test: .venv/test.done
+	$(BIN)/python -m pytest $(TEST)
+
+lint: .venv/test.done c-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+c-lint: .venv/test.done
+	for cc in gcc clang; do for file in shmpool/_csrc/*.c benchmarks/*.c; do \
+	  $$cc $(C_FLAGS) -I$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))') \
+	    $$file || exit 1; done; done
+
+bench: .venv/test.done
+	$(BIN)/python -m benchmarks
+
+# What pip cannot bring: a C compiler, Python's headers and its venv module.
+system:
+	@command -v cc >/dev/null && $(PYTHON) -c 'import venv, ensurepip' \
+	  || { apt-get update && apt-get install -y gcc python3-dev python3-venv; }
+
+.venv/film.done: $(SOURCES) | system
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[film]'
+	touch $@
+
+.venv/test.done: $(SOURCES) | system
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[film,test,lint]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info shmpool/*.so
