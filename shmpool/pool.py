@@ -54,9 +54,10 @@ class Pool(_core.PoolBase):
         self._spec: PoolSpec = mapping.spec
         self._queues: dict[str, Queue] = {}
         self._estate = estate
+        self._pid = os.getpid()
         # Runs when the pool is collected, and at the exit of this process (not of a forked child).
         self._finish = util.Finalize(
-            self, _close, args=(mapping, reaper, estate, os.getpid()), exitpriority=10
+            self, _close, args=(mapping, reaper, estate), exitpriority=10
         )
 
     @classmethod
@@ -217,9 +218,12 @@ class Pool(_core.PoolBase):
         Raises LeasesAliveError, when all that is done, if this process still holds leases.
         Arrays whose lease was collected are no leases: they stay readable.
         """
-        if not self._finish.still_active():
+        if self._mapping.closed:
             return
-        self._finish()
+        if os.getpid() == self._pid:
+            self._finish()
+        else:
+            self._mapping.leave()  # a forked child: only its own membership ends
         # They refer to us: without them the memory goes with the last reference, not some day.
         self._queues.clear()
         leases = self._mapping.leases
@@ -282,13 +286,8 @@ def _member_statistics(view: ControlView, words: list[Word]) -> tuple[MemberStat
     return tuple(rows)
 
 
-def _close(
-    mapping: Attachment, reaper: Reaper | None, estate: _create.Estate | None, pid: int
-) -> None:
+def _close(mapping: Attachment, reaper: Reaper | None, estate: _create.Estate | None) -> None:
     """Do everything that closing does, without the Pool: it may be gone already."""
-    if pid != os.getpid():
-        mapping.leave()
-        return
     if reaper is not None and mapping.status == Status.OPEN:
         mapping.status = Status.CLOSED
         mapping.ring_all()

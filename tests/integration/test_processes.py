@@ -177,6 +177,26 @@ def test_a_forked_child_inherits_no_lease(pool: Pool) -> None:
     lease.release()
 
 
+def close_inherited(pool: Pool) -> None:
+    pool.acquire().release()
+    pool.close()
+    pool.close()
+    try:
+        pool.acquire()
+    except shmpool.PoolClosedError as error:
+        os._exit(0 if "in this process" in str(error) else 2)
+
+
+def test_a_forked_child_closes_only_its_own_membership(pool: Pool) -> None:
+    """The parent's pool, and its names, stay."""
+    child = mp.get_context("fork").Process(target=close_inherited, args=(pool,))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    Pool.attach(pool.name).close()
+    pool.acquire().release()
+
+
 def wait_for_close(pool: Pool, gate: Any, answer: Connection) -> None:
     gate.set()
     try:
