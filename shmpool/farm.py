@@ -100,10 +100,11 @@ class Farm:
     its own died. job_size: room for a pickled job, and for the value that function returns.
     queues: names of further queues of `farm.pool`, for what comes after.
 
-    >>> import numpy as np
     >>> from shmpool import ArraySpec, Farm
-    >>> with Farm(np.copyto, ArraySpec((2,), "f8"), workers=1) as farm:  # doctest: +SKIP
-    ...     [result.array.sum() for result in farm.map(range(3))]
+    >>> from workers.crasher import render  # fills the frame with the job's number
+    >>> with Farm(render, ArraySpec((2, 2), "u1"), workers=1) as farm:
+    ...     [int(result.array.sum()) for result in farm.map(range(3))]
+    [0, 4, 8]
     """
 
     def __init__(
