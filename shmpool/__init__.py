@@ -10,7 +10,7 @@
 Floors, nothing imports upward:
     errors < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
     < _explain < _attachment < _waiting < _lease, _queue, _reaper, _audit < _create < pool
-    < _envelope < _farm_worker < farm
+    < _envelope < _farm_worker < _crew < farm
 """
 
 import logging

@@ -105,6 +105,12 @@ def _nanoseconds(what: str, seconds: float) -> int:
     return int(seconds * 1e9)
 
 
+def _check_spin(spin: float) -> None:
+    """Raise ArgumentError for a spin that is no time."""
+    if not 0 <= spin <= 1:
+        raise ArgumentError(f"spin is {spin!r}: give seconds from 0, never, to 1")
+
+
 def _name(name: str | None) -> str:
     if name is None:
         return f"shmpool-{secrets.token_hex(4)}"
@@ -127,14 +133,25 @@ def _class(slots: int, slot_size: int) -> ClassSpec:
 def _queues(queues: QueueNames) -> tuple[QueueSpec, ...]:
     if isinstance(queues, str):
         raise ArgumentError(f"queues is {queues!r}: give a tuple of names, ({queues!r},)")
-    options = queues if isinstance(queues, Mapping) else dict.fromkeys(queues, QueueOptions())
+    listed = list(queues)
+    options = queues if isinstance(queues, Mapping) else dict.fromkeys(listed, QueueOptions())
     names = list(options)
+    if not isinstance(queues, Mapping) and len(names) != len(listed):
+        raise ArgumentError(f"queues is {listed}: each name once")
     if len(names) > _core.MAX_QUEUES:
         raise SizeError(f"{len(names)} queues: at most {_core.MAX_QUEUES}")
     for name in names:
-        if not isinstance(name, str) or not 1 <= len(name.encode()) <= 31 or "\0" in name:
+        if not isinstance(name, str) or not 1 <= len(_utf8(name)) <= 31 or "\0" in name:
             raise ArgumentError(f"a queue is named {name!r}: 1 to 31 bytes of text")
     return tuple(options[name].spec(name, names) for name in names)
+
+
+def _utf8(text: str) -> bytes:
+    """A text as bytes, none if it has no such form (half a surrogate pair)."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return b""
 
 
 def _record(header: DTypeLike | None) -> np.dtype[Any] | None:
@@ -154,6 +171,7 @@ def make(spec: PoolSpec, spin: float, member_name: str) -> tuple[Attachment, Est
     Raises PoolExistsError, OrphanedPoolError or OutOfSharedMemoryError; nothing is then
     left behind, and nothing that was there before is touched.
     """
+    _check_spin(spin)
     what = f"{spec.slots} slots of {show_size(spec.classes[0].stride)}"
     check_room(spec.control_size + spec.payload_size, what)
     estate = Estate()
@@ -234,6 +252,7 @@ def join(name: str, spin: float, member_name: str) -> Attachment:
     """
     if not NAME.fullmatch(name):
         raise NotAPoolError(f"{name!r} is no name of a pool", name=name)
+    _check_spin(spin)
     with opened(name) as control:
         spec = _read(name, control)
         _check_namespace(spec)

@@ -279,6 +279,7 @@ def _check_spec(
         "reuse": spec.reuse < len(REUSE),
         "views": spec.views < len(VIEWS),
         "on_death": all(q.on_death < len(ON_DEATH) for q in spec.queues),
+        "dead letters": all(q.dead_letter <= len(spec.queues) for q in spec.queues),
         "history": int(header["history"]) == 0,
         "coordinator": 0 < spec.coordinator.pid < 1 << 31,
     }

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shmpool import _core
+from shmpool.errors import CorruptSegmentError
 
 
 class State(IntEnum):
@@ -135,13 +136,18 @@ class ControlView:
         return taken
 
     def standing(self, member: int) -> Standing:
-        """What the entry of a member is."""
-        return Standing(int(self.members["identity"][member]) & 255)
+        """What the entry of a member is. Raises CorruptSegmentError if it is nothing."""
+        number = int(self.members["identity"][member]) & 255
+        if number > max(Standing):
+            raise CorruptSegmentError(f"the entry of member {member} is {number}, which is nothing")
+        return Standing(number)
 
     def pid(self, member: int) -> int:
-        """Process id in the entry of a member."""
-        return int(self.members["identity"][member]) >> 8
+        """Process id in the entry of a member, 0 for an index that has none."""
+        return 0 if member >= len(self.members) else int(self.members["identity"][member]) >> 8
 
     def member_name(self, member: int) -> str:
         """Name in the entry of a member."""
+        if member >= len(self.members):
+            return f"member {member}, which is none"
         return bytes(self.members["name"][member]).decode(errors="replace")

@@ -51,10 +51,11 @@ class Lease(_core.LeaseBase):
         lengths = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
         lengths = tuple(map(int, lengths))
         kind = np.dtype(dtype)
-        memory = self._memory()
+        self._check()
         _description.check_fits(lengths, kind, self.nbytes)
         self._describe_as(lengths, kind)
-        return np.ndarray(lengths, kind, buffer=memory)
+        # In no variable: a traceback that is kept would be a view.
+        return np.ndarray(lengths, kind, buffer=self._memory())
 
     def _described(self) -> Array:
         description = self._description()

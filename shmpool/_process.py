@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 from dataclasses import dataclass
@@ -36,8 +37,11 @@ def open_pidfd(process: Identity) -> int | None:
     """A descriptor that becomes readable when `process` dies; None if it is dead already."""
     try:
         pidfd = _pidfd_open(process.pid)
-    except ProcessLookupError:
-        return None
+    except OSError as error:
+        # Gone, or by now the number of a thread, which is no process of its own.
+        if error.errno in (errno.ESRCH, errno.ENOENT, errno.EINVAL):
+            return None
+        raise
     if _is_same(process, pidfd):
         return pidfd
     os.close(pidfd)

@@ -137,7 +137,7 @@ class Queue(_core.QueueBase):
             return self._try_put(lease) or None
 
         check_timeout(timeout)
-        lease._check()
+        self._check(lease)
         if not wait_for(self._attachment(), (_core.FOR_SPACE, self._number), attempt, timeout):
             message = (
                 f"queue {self.name!r} has {self.qsize()} tickets and had no room in {timeout:.3g} s"

@@ -61,9 +61,10 @@ class Record:
         self._array()[field] = value
 
     def __getattr__(self, field: str) -> Any:
-        if field in (self.dtype.names or ()):
+        # Not for what copy and pickle look for on an object that is still blank.
+        if not field.startswith("_") and field in (self.dtype.names or ()):
             return self[field]
-        raise AttributeError(f"the header has no field {field!r}: {self.dtype.names}")
+        raise AttributeError(f"the header has no field {field!r}")
 
     def __setattr__(self, field: str, value: Any) -> None:
         if field not in (self.dtype.names or ()):

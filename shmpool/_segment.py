@@ -106,6 +106,8 @@ def opened(name: str) -> Iterator[int]:
     except (posix_ipc.PermissionsError, PermissionError):
         message = f"{name!r} may not be opened by uid {os.geteuid()}: it belongs to another user"
         raise ForeignSegmentError(message, name=name) from None
+    except (posix_ipc.Error, ValueError, OSError) as error:
+        raise NotAPoolError(f"{name!r} is no shared memory: {error}", name=name) from error
     try:
         yield memory.fd
     finally:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from numbers import Integral
 
 from shmpool.errors import SizeError
 
@@ -20,17 +22,20 @@ def parse_size(size: int | str, what: str = "size") -> int:
     >>> parse_size("6 MiB"), parse_size("1.5 KB"), parse_size(42)
     (6291456, 1500, 42)
     """
-    if isinstance(size, bool) or not isinstance(size, (int, str)):
+    if isinstance(size, bool) or not isinstance(size, (Integral, str)):
         message = f"{what} is {size!r}: give bytes as an int, or a text such as '6 MiB'"
         raise SizeError(message)
-    if isinstance(size, int):
-        return size
+    if not isinstance(size, str):
+        return int(size)
     match = _PATTERN.fullmatch(size)
     unit = _UNITS.get(match[2].upper()) if match else None
     if not match or not unit:
         message = f"{what} is {size!r}: give a number and a unit, such as '6 MiB' or '512 KB'"
         raise SizeError(message)
-    return round(float(match[1]) * unit)
+    number = float(match[1]) * unit
+    if number == math.inf:
+        raise SizeError(f"{what} is {size[:40]!r}…: no memory has so many bytes")
+    return round(number)
 
 
 def show_size(size: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Self
 
 from shmpool import _core
@@ -23,6 +24,7 @@ class Ticket(int):
     __slots__ = ()
 
     def __new__(cls, value: int) -> Self:
+        value = index(value)
         if not 0 <= value < 1 << 64:
             raise ArgumentError(f"{value} is no ticket: tickets are integers from 0 to 2**64 - 1")
         return super().__new__(cls, value)
@@ -30,6 +32,8 @@ class Ticket(int):
     @classmethod
     def of(cls, slot: int, generation: int) -> Ticket:
         """Pack a slot number and a generation."""
+        if not (0 <= slot < 1 << 16 and 0 <= generation <= _core.GENERATION_MAX):
+            raise ArgumentError(f"slot {slot}, generation {generation}: 16 and 48 bits have room")
         return cls(slot << _core.GENERATION_BITS | generation)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -38,7 +39,7 @@ def wait_for(
     if found is not None or timeout == 0:
         return found
     began = time.monotonic_ns()
-    deadline = None if timeout is None else began + int(timeout * 1e9)
+    deadline = None if timeout is None or timeout == math.inf else began + int(timeout * 1e9)
     try:
         return _sleep_for(mapping, thing, attempt, deadline)
     finally:

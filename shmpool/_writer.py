@@ -37,6 +37,10 @@ class SlotFile(io.BufferedIOBase):
         self._check(writing=True)
         with memoryview(data) as view:
             count = view.nbytes
+            if not count:
+                return 0
+            if not view.c_contiguous:
+                raise BufferError("the bytes to write do not lie together: copy them first")
             self._make_room(self._at + count)
             if self._at > self._size:
                 self._fill(self._size, self._at)

@@ -56,9 +56,7 @@ class Pool(_core.PoolBase):
         self._estate = estate
         self._pid = os.getpid()
         # Runs when the pool is collected, and at the exit of this process (not of a forked child).
-        self._finish = util.Finalize(
-            self, _close, args=(mapping, reaper, estate), exitpriority=10
-        )
+        self._finish = util.Finalize(self, _close, args=(mapping, reaper, estate), exitpriority=10)
 
     @classmethod
     def create(

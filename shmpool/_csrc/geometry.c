@@ -10,7 +10,7 @@ static int class_parse(PyObject *spec, sp_class_geometry *class)
         return -1;
     bool fits = slot_size > 0 && slot_size <= stride && stride <= (UINT64_C(1) << 46) &&
                 stride % SP_LINE == 0 && max_count > 0 && count <= max_count &&
-                max_count <= SP_MAX_SLOTS && stride * max_count <= (UINT64_C(1) << 46);
+                max_count <= SP_MAX_SLOTS;
     if (!fits) {
         PyErr_Format(PyExc_ValueError, "class out of range: %R", spec);
         return -1;

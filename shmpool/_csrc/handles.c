@@ -42,7 +42,16 @@ static bool only_timeout(PyObject *const *args, PyObject *keywords)
         return false;
     if (args[0] == Py_None)
         return true;
-    return PyFloat_CheckExact(args[0]) && PyFloat_AS_DOUBLE(args[0]) >= 0;
+    if (PyFloat_CheckExact(args[0]))
+        return PyFloat_AS_DOUBLE(args[0]) >= 0;
+    return PyLong_CheckExact(args[0]) && Py_SIZE(args[0]) >= 0;
+}
+
+/* For a time-out that only_timeout has let through. */
+static bool is_zero(PyObject *timeout)
+{
+    return PyFloat_CheckExact(timeout) ? PyFloat_AS_DOUBLE(timeout) == 0
+                                       : PyLong_CheckExact(timeout) && Py_SIZE(timeout) == 0;
 }
 
 /* --- acquire ------------------------------------------------------------------------ */
@@ -178,6 +187,13 @@ static int put_refuse(QueueObject *self, PyObject *object)
     return mapping_refuse_foreign(self->mapping, lease) < 0 || lease_usable(lease, "put") < 0 ? -1 : 0;
 }
 
+static PyObject *queue_check(QueueObject *self, PyObject *object)
+{
+    if (put_refuse(self, object) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *queue_put(QueueObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
 {
     if (LIKELY(count == 1 && only_timeout(args + count, keywords))) {
@@ -267,7 +283,7 @@ static bool spin_some(QueueObject *self)
  * each success and halves with each failure, as adaptive mutexes do. */
 static PyObject *spin_get(QueueObject *self, PyObject *const *timeout, PyObject *keywords)
 {
-    bool no_wait = keywords != NULL && *timeout != Py_None && PyFloat_AS_DOUBLE(*timeout) == 0;
+    bool no_wait = keywords != NULL && is_zero(*timeout);
     const uint64_t least = 1000, most = self->mapping->spin_ns;
     if (most == 0 || no_wait || !mapping_usable(self->mapping))
         return NULL;
@@ -363,6 +379,7 @@ static PyMethodDef queue_methods[] = {
      "PoolClosedError, and CoordinatorDiedError."},
     {"get_nowait", (PyCFunction)queue_get_nowait, METH_NOARGS,
      "get_nowait($self, /)\n--\n\nAs get, but raises QueueEmpty at once."},
+    {"_check", (PyCFunction)queue_check, METH_O, "Raise if this cannot be put here."},
     {"_try_put", (PyCFunction)queue_try_put, METH_O, "Whether there was room."},
     {"_try_get", (PyCFunction)queue_try_get, METH_NOARGS, "A Lease, or None."},
     {"_bind", (PyCFunction)queue_bind, METH_VARARGS, NULL},

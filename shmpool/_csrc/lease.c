@@ -227,6 +227,12 @@ static int lease_getbuffer(LeaseObject *self, Py_buffer *view, int flags)
     return span_getbuffer(span, view, flags);
 }
 
+/* Exports belong to the span, so there is nothing to do; but numpy's frombuffer keeps a
+ * memoryview, which we see, only of objects that have this, and else just a reference. */
+static void lease_releasebuffer(LeaseObject *Py_UNUSED(self), Py_buffer *Py_UNUSED(view))
+{
+}
+
 static PyObject *lease_memory(LeaseObject *self, PyObject *Py_UNUSED(none))
 {
     SpanObject *span = lease_usable(self, "look at") < 0 ? NULL : lease_span(self);
@@ -367,6 +373,7 @@ static PyType_Slot lease_slots[] = {
     {Py_tp_getset, lease_getset},
     {Py_tp_members, lease_members},
     {Py_bf_getbuffer, lease_getbuffer},
+    {Py_bf_releasebuffer, lease_releasebuffer},
     {Py_tp_doc, "The right of this process to one slot, until it is released, put or detached."},
     {0, NULL},
 };

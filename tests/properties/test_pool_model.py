@@ -1,0 +1,395 @@
+"""The pool against a model of plain Python, and round trips of everything that is encoded."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+import shmpool
+from shmpool import Lease, Pool, Ticket, _description
+from shmpool._layout import Word
+from shmpool._sizes import parse_size, show_size
+
+SLOT_SIZE = 128
+QUEUES = ("a", "b")
+Right = tuple[int, int]  # slot, generation
+
+
+@dataclass
+class Model:
+    """What a pool is, in dicts and lists."""
+
+    free: set[int]
+    generation: dict[int, int]
+    pattern: dict[int, int] = field(default_factory=dict)  # byte with which a slot is filled
+    queues: dict[str, deque[Right]] = field(
+        default_factory=lambda: {name: deque() for name in QUEUES}
+    )
+    past: list[Right] = field(default_factory=list)
+
+    @property
+    def queued(self) -> int:
+        """How many tickets wait in queues."""
+        return sum(map(len, self.queues.values()))
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """One process that does everything one can do with slots, in any order."""
+
+    @initialize(slots=st.integers(1, 5), reuse=st.sampled_from(["warm", "cold"]))
+    def make(self, slots: int, reuse: str) -> None:
+        """A pool and its model."""
+        self.pool = Pool.create(slots=slots, slot_size=SLOT_SIZE, queues=QUEUES, reuse=reuse)
+        self.held: list[Lease] = []
+        self.tickets: list[Ticket] = []
+        words = [Word.unpack(word) for word in self.pool._mapping.view().words().tolist()]
+        self.model = Model(set(range(slots)), {i: word.generation for i, word in enumerate(words)})
+        self.reuse = reuse
+
+    def teardown(self) -> None:
+        """Everything goes back, and the pool is whole at the end."""
+        if not hasattr(self, "pool"):
+            return
+        with self.pool:
+            for lease in self.held:
+                lease.release()
+            for ticket in self.tickets:
+                self.pool.claim(ticket).release()
+            for name in QUEUES:
+                while self.pool.queue(name).qsize():
+                    self.pool.queue(name).get_nowait().release()
+            assert self.pool.audit()["free"] == self.pool.slots
+
+    def take(self, data: st.DataObject, things: list[Any]) -> Any:
+        """Any one of them, no longer in the list."""
+        return things.pop(self.index(data, things))
+
+    def index(self, data: st.DataObject, things: list[Any]) -> int:
+        """Place of any one of them: hypothesis would keep a lease that it drew alive."""
+        return data.draw(st.integers(0, len(things) - 1), label="which")
+
+    def check_pattern(self, lease: Lease) -> None:
+        """The slot holds what was written into it last."""
+        assert bytes(memoryview(lease)) == bytes([self.model.pattern[lease.slot]]) * SLOT_SIZE
+
+    def over(self, right: Right) -> None:
+        """A lease has ended for good: slot free, generation gone."""
+        slot, _ = right
+        self.model.free.add(slot)
+        self.model.past.append(right)
+
+    def came(self, lease: Lease, right: Right) -> None:
+        """A lease has come by ticket or queue: the same right, with what the sender wrote."""
+        assert lease.slot == right[0]
+        assert lease.live
+        self.moved(right, lease)
+        self.check_pattern(lease)
+        self.held.append(lease)
+
+    def moved(self, right: Right, lease: Lease) -> None:
+        """Generations never go back."""
+        assert lease.generation >= right[1]
+        if lease.generation != right[1]:
+            self.model.past.append(right)
+        self.model.generation[lease.slot] = lease.generation
+
+    @rule(pattern=st.integers(0, 255))
+    def acquire(self, pattern: int) -> None:
+        """A free slot with a new generation, or PoolExhaustedError if there is none."""
+        if not self.model.free:
+            with pytest.raises(shmpool.PoolExhaustedError):
+                self.pool.acquire_nowait()
+            return
+        lease = self.pool.acquire_nowait()
+        assert lease.slot in self.model.free
+        if self.reuse == "warm":
+            assert lease.slot == min(self.model.free)
+        assert lease.generation >= self.model.generation[lease.slot]
+        assert (lease.slot, lease.generation) not in self.model.past
+        self.model.free.remove(lease.slot)
+        self.model.generation[lease.slot] = lease.generation
+        self.model.pattern[lease.slot] = pattern
+        lease.array((SLOT_SIZE,), "u1")[:] = pattern
+        self.held.append(lease)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), how=st.sampled_from(["release", "with", "drop"]))
+    def end(self, data: st.DataObject, how: str) -> None:
+        """A lease ends by release, by `with` or by collection, with its pattern intact."""
+        lease = self.take(data, self.held)
+        self.check_pattern(lease)
+        self.over((lease.slot, lease.generation))
+        if how == "release":
+            lease.release()
+        elif how == "with":
+            with lease:
+                pass
+        else:
+            del lease  # the last reference
+            return
+        self.check_over(lease)
+
+    def check_over(self, lease: Lease) -> None:
+        """A lease that has ended refuses everything."""
+        assert not lease.live
+        uses: list[Callable[[], Any]] = [
+            lease.release, lease.detach, lease.array, lambda: memoryview(lease),
+            lambda: lease.array((1,), "u1"), lambda: self.pool.queue("a").put(lease),
+        ]  # fmt: skip
+        for use in uses:
+            with pytest.raises(shmpool.StaleTicketError):
+                use()
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), name=st.sampled_from(QUEUES))
+    def put(self, data: st.DataObject, name: str) -> None:
+        """A lease goes to the end of a queue."""
+        lease = self.take(data, self.held)
+        generation = lease.generation
+        self.pool.queue(name).put(lease)
+        word = self.pool._mapping.view().word(lease.slot)
+        self.model.queues[name].append((lease.slot, word.generation))
+        self.model.generation[lease.slot] = word.generation
+        if word.generation != generation:
+            self.model.past.append((lease.slot, generation))
+        self.check_over(lease)
+
+    @rule(name=st.sampled_from(QUEUES))
+    def get(self, name: str) -> None:
+        """The oldest of a queue, or QueueEmpty."""
+        if not self.model.queues[name]:
+            with pytest.raises(shmpool.QueueEmpty):
+                self.pool.queue(name).get_nowait()
+            return
+        self.came(self.pool.queue(name).get_nowait(), self.model.queues[name].popleft())
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def detach(self, data: st.DataObject) -> None:
+        """A lease becomes a ticket."""
+        lease = self.take(data, self.held)
+        ticket = lease.detach()
+        assert ticket.slot == lease.slot
+        assert ticket.generation >= lease.generation
+        if ticket.generation != lease.generation:
+            self.model.past.append((lease.slot, lease.generation))
+        self.model.generation[lease.slot] = ticket.generation
+        self.tickets.append(ticket)
+        self.check_over(lease)
+
+    @precondition(lambda self: self.tickets)
+    @rule(data=st.data(), as_number=st.booleans())
+    def claim(self, data: st.DataObject, *, as_number: bool) -> None:
+        """A ticket becomes a lease, once."""
+        ticket = self.take(data, self.tickets)
+        lease = self.pool.claim(int(ticket) if as_number else ticket)
+        self.came(lease, (ticket.slot, ticket.generation))
+        with pytest.raises(shmpool.AlreadyClaimedError):
+            self.pool.claim(ticket)
+
+    @precondition(lambda self: self.model.past)
+    @rule(data=st.data())
+    def use_a_past_right(self, data: st.DataObject) -> None:
+        """Whatever right is over stays over, and the error names it."""
+        slot, generation = data.draw(st.sampled_from(self.model.past), label="past right")
+        with pytest.raises(shmpool.StaleTicketError) as caught:
+            self.pool.claim(Ticket.of(slot, generation))
+        assert (caught.value.slot, caught.value.generation) == (slot, generation)
+
+    @rule(data=st.data())
+    def use_a_right_that_is_no_ticket(self, data: st.DataObject) -> None:
+        """Leases in hand, tickets in queues and slots beyond the end cannot be claimed."""
+        rights = [(lease.slot, lease.generation) for lease in self.held]
+        rights += [right for queue in self.model.queues.values() for right in queue]
+        rights += [(self.pool.slots, 1), (65_535, (1 << 48) - 1), (0, 0), (0, (1 << 48) - 1)]
+        with pytest.raises(shmpool.StaleTicketError):
+            self.pool.claim(Ticket.of(*data.draw(st.sampled_from(rights), label="right")))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), pattern=st.integers(0, 255))
+    def rewrite(self, data: st.DataObject, pattern: int) -> None:
+        """A holder writes into its slot and nobody else's."""
+        lease = self.held[self.index(data, self.held)]
+        memoryview(lease).cast("B")[:] = bytes([pattern]) * SLOT_SIZE
+        self.model.pattern[lease.slot] = pattern
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def release_under_a_view(self, data: st.DataObject) -> None:
+        """While an array lives the lease goes on, whatever is tried."""
+        lease = self.held[self.index(data, self.held)]
+        array = lease.array()
+        queue = self.pool.queue("a")
+        ends: list[Callable[[], Any]] = [lease.release, lease.detach, lambda: queue.put(lease)]
+        for end in ends:
+            with pytest.raises(shmpool.ViewsAliveError):
+                end()
+        assert lease.live
+        assert (array == self.model.pattern[lease.slot]).all()
+
+    @invariant()
+    def agrees(self) -> None:
+        """Pool and model tell the same, whichever way one asks."""
+        if not hasattr(self, "pool"):
+            return
+        model, pool = self.model, self.pool
+        counts = {
+            "free": len(model.free),
+            "leased": len(self.held),
+            "queued": model.queued + len(self.tickets),
+        }
+        assert {state: n for state, n in pool.audit().items() if n} == {
+            state: n for state, n in counts.items() if n
+        }
+        snapshot = pool.statistics()
+        assert (snapshot.free, snapshot.leased, snapshot.queued) == tuple(counts.values())
+        assert snapshot.queues == {name: len(queue) for name, queue in model.queues.items()}
+        assert snapshot.members[0].held == len(self.held)
+        for name, queue in model.queues.items():
+            assert pool.queue(name).qsize() == len(queue)
+            assert pool.queue(name).empty() == (not queue)
+        for lease in self.held:
+            assert lease.live
+            self.check_pattern(lease)
+
+
+TestPoolModel = pytest.mark.filterwarnings("default")(PoolMachine.TestCase)
+TestPoolModel.settings = settings(
+    deadline=None,
+    max_examples=50,
+    stateful_step_count=40,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+# Round trips.
+
+ROUND = settings(deadline=None, max_examples=200)
+
+
+@ROUND
+@given(slot=st.integers(0, 65_535), generation=st.integers(0, (1 << 48) - 1))
+def test_a_ticket_packs_and_unpacks(slot: int, generation: int) -> None:
+    """Every slot and generation comes back from one 64-bit integer, in the same order."""
+    ticket = Ticket.of(slot, generation)
+    assert 0 <= ticket < 1 << 64
+    assert (ticket.slot, ticket.generation) == (slot, generation)
+    assert Ticket(int(ticket)) == ticket
+    assert str(ticket) == f"{slot}@{generation}"
+
+
+@ROUND
+@given(value=st.integers())
+def test_an_integer_is_a_ticket_or_an_argument_error(value: int) -> None:
+    """64 bits are a ticket, anything else is refused."""
+    if 0 <= value < 1 << 64:
+        assert Ticket.of(Ticket(value).slot, Ticket(value).generation) == value
+        return
+    with pytest.raises(shmpool.ArgumentError):
+        Ticket(value)
+
+
+UNITS = {"B": 1, "KiB": 1024, "KB": 1000, "MiB": 1 << 20, "MB": 10**6, "GiB": 1 << 30, "T": 1 << 40}
+
+
+@ROUND
+@given(number=st.integers(0, 4096), unit=st.sampled_from(sorted(UNITS)), blanks=st.integers(0, 3))
+def test_a_size_is_read_in_any_unit(number: int, unit: str, blanks: int) -> None:
+    """Number and unit, with any blanks between and in any case."""
+    for text in (f"{number}{' ' * blanks}{unit}", f" {number}{unit.lower()} "):
+        assert parse_size(text) == number * UNITS[unit]
+
+
+@ROUND
+@given(size=st.integers(0, 1 << 50))
+def test_a_size_that_is_shown_is_read_again(size: int) -> None:
+    """Within the one decimal that is shown."""
+    again = parse_size(show_size(size))
+    assert abs(again - size) <= max(size / 1024, 0.05 * size if size >= 1024 else 0)
+
+
+@ROUND
+@given(text=st.text(max_size=30))
+def test_any_text_is_a_size_or_a_size_error(text: str) -> None:
+    """Nothing else comes out of a text."""
+    try:
+        assert parse_size(text) >= 0
+    except shmpool.SizeError as error:
+        assert repr(text) in str(error)  # noqa: PT017
+
+
+SCALARS = st.one_of(
+    npst.boolean_dtypes(),
+    npst.integer_dtypes(endianness="?"),
+    npst.unsigned_integer_dtypes(endianness="?"),
+    npst.floating_dtypes(endianness="?"),
+    npst.complex_number_dtypes(endianness="?"),
+    npst.byte_string_dtypes(max_len=9),
+    npst.unicode_string_dtypes(max_len=9),
+    npst.datetime64_dtypes(),
+    npst.timedelta64_dtypes(),
+)
+DTYPES = st.one_of(
+    SCALARS,
+    npst.array_dtypes(SCALARS, max_size=3, allow_subarrays=True),
+    npst.nested_dtypes(SCALARS, max_leaves=4),
+)
+SHAPES = npst.array_shapes(min_dims=0, max_dims=8, min_side=0, max_side=1 << 20)
+
+
+@ROUND
+@given(shape=SHAPES, dtype=DTYPES)
+def test_a_description_is_read_as_it_was_written(shape: tuple[int, ...], dtype: Any) -> None:
+    """Any dtype that fits on the sheet, structured ones too, under any shape."""
+    dtype = np.dtype(dtype)
+    try:
+        sheet = _description.encode(shape, dtype)
+    except shmpool.ShapeError as error:
+        assert "112" in str(error)  # noqa: PT017 - a dtype in so many words
+        return
+    again, kind = _description.decode(sheet)
+    assert again == shape
+    assert kind == dtype
+    assert kind.itemsize == dtype.itemsize
+
+
+@ROUND
+@given(sheet=st.binary(min_size=192, max_size=192))
+def test_any_bytes_are_a_description_or_corrupt(sheet: bytes) -> None:
+    """Nothing but CorruptSegmentError comes out of nonsense."""
+    try:
+        shape, dtype = _description.decode(sheet)
+    except shmpool.CorruptSegmentError:
+        return
+    assert len(shape) <= 8
+    assert not dtype.hasobject
+
+
+@ROUND
+@given(text=st.text(alphabet="'[](),<>|fiuSVOM8421 -ns\\\"0", max_size=40))
+def test_any_text_is_a_dtype_or_corrupt(text: str) -> None:
+    """Text that nearly is a dtype does no more harm than bytes that are none."""
+    good = bytearray(_description.encode((2,), np.dtype("f8")))
+    data = text.encode()
+    good[4:8] = len(data).to_bytes(4, "little")
+    good[80:] = data.ljust(112, b"\0")
+    try:
+        _, dtype = _description.decode(bytes(good))
+    except shmpool.CorruptSegmentError:
+        return
+    assert not dtype.hasobject
