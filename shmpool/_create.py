@@ -111,6 +111,11 @@ def _check_spin(spin: float) -> None:
         raise ArgumentError(f"spin is {spin!r}: give seconds from 0, never, to 1")
 
 
+def _check_member_name(name: str) -> None:
+    if not _utf8(name) or "\0" in name:
+        raise ArgumentError(f"member_name is {name!r}: give text without a NUL")
+
+
 def _name(name: str | None) -> str:
     if name is None:
         return f"shmpool-{secrets.token_hex(4)}"
@@ -143,6 +148,8 @@ def _queues(queues: QueueNames) -> tuple[QueueSpec, ...]:
     for name in names:
         if not isinstance(name, str) or not 1 <= len(_utf8(name)) <= 31 or "\0" in name:
             raise ArgumentError(f"a queue is named {name!r}: 1 to 31 bytes of text")
+        if not isinstance(options[name], QueueOptions):
+            raise ArgumentError(f"queue {name!r} has {options[name]!r}: give QueueOptions")
     return tuple(options[name].spec(name, names) for name in names)
 
 
@@ -157,7 +164,10 @@ def _utf8(text: str) -> bytes:
 def _record(header: DTypeLike | None) -> np.dtype[Any] | None:
     if header is None:
         return None
-    dtype = np.dtype(header)
+    try:
+        dtype = np.dtype(header)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"header is {header!r}, no dtype: {error}") from error
     if dtype.names is None or dtype.hasobject:
         raise ArgumentError(f"header is {dtype}: give a structured dtype without Python objects")
     if dtype.itemsize > _core.MAX_RECORD or len(dtype_text(dtype)) > _core.MAX_RECORD:
@@ -172,6 +182,7 @@ def make(spec: PoolSpec, spin: float, member_name: str) -> tuple[Attachment, Est
     left behind, and nothing that was there before is touched.
     """
     _check_spin(spin)
+    _check_member_name(member_name)
     what = f"{spec.slots} slots of {show_size(spec.classes[0].stride)}"
     check_room(spec.control_size + spec.payload_size, what)
     estate = Estate()
@@ -253,6 +264,7 @@ def join(name: str, spin: float, member_name: str) -> Attachment:
     if not NAME.fullmatch(name):
         raise NotAPoolError(f"{name!r} is no name of a pool", name=name)
     _check_spin(spin)
+    _check_member_name(member_name)
     with opened(name) as control:
         spec = _read(name, control)
         _check_namespace(spec)

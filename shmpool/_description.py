@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,13 @@ import numpy as np
 from shmpool import _core
 from shmpool._header import dtype_text, text_dtype
 from shmpool._layout import SHEET
-from shmpool.errors import CorruptSegmentError, ShapeError
+from shmpool.errors import ArgumentError, CorruptSegmentError, ShapeError
 
 
 @lru_cache(maxsize=1024)
 def encode(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
     """A sheet that says shape and dtype. Raises ShapeError if they do not fit on one."""
-    text = dtype_text(dtype)
-    if dtype.hasobject:
-        raise ShapeError(f"dtype {dtype} holds Python objects, which cannot be shared")
+    text = _text(dtype)
     if len(shape) > _core.MAX_DIMENSIONS or len(text) > _core.MAX_DTYPE:
         message = (
             f"an array of {len(shape)} dimensions with a dtype of {len(text)} characters cannot be "
@@ -53,10 +52,31 @@ def decode(description: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return tuple(int(n) for n in sheet["shape"][:dimensions]), dtype
 
 
+def _text(dtype: np.dtype[Any]) -> bytes:
+    try:
+        return dtype_text(dtype)
+    except ArgumentError as error:
+        raise ShapeError(str(error)) from None
+
+
+def lengths(shape: Any) -> tuple[int, ...]:
+    """A shape as a tuple of ints. Raises ShapeError for what is no shape."""
+    try:
+        return (index(shape),)
+    except TypeError:
+        pass
+    try:
+        return tuple(index(n) for n in shape)
+    except TypeError as error:
+        raise ShapeError(f"shape is {shape!r}: an integer, or a sequence of integers") from error
+
+
 def check_fits(shape: tuple[int, ...], dtype: np.dtype[Any], slot_size: int) -> int:
     """Bytes of an array; ShapeError if the slot has fewer, or a length is negative."""
     if any(n < 0 for n in shape):
         raise ShapeError(f"shape {shape} has a negative length")
+    if math.prod(n for n in shape if n) * max(dtype.itemsize, 1) >= 1 << 63:
+        raise ShapeError(f"shape {shape} is beyond what numpy can count")
     needed = math.prod(shape) * dtype.itemsize
     if needed > slot_size:
         message = (

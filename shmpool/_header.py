@@ -20,6 +20,7 @@ from shmpool._layout import CLASS, HEADER, QUEUE, Counts
 from shmpool._process import Identity
 from shmpool._sizes import show_size
 from shmpool.errors import (
+    ArgumentError,
     CorruptSegmentError,
     NotAPoolError,
     PoolNotReadyError,
@@ -113,15 +114,30 @@ class PoolSpec:
 
 
 def dtype_text(dtype: np.dtype[Any]) -> bytes:
-    """A dtype as text without pickles, in the manner of the .npy format."""
-    return repr(npy.dtype_to_descr(dtype)).encode()
+    """A dtype as text without pickles, in the manner of the .npy format.
+
+    Raises ArgumentError for a dtype that has none: overlapping fields, Python objects.
+    """
+    if dtype.hasobject:
+        raise ArgumentError(f"dtype {dtype} holds Python objects, which cannot be shared")
+    try:
+        return repr(npy.dtype_to_descr(dtype)).encode()
+    except ValueError as error:
+        raise ArgumentError(f"dtype {dtype} cannot be described: {error}") from error
 
 
 def text_dtype(text: bytes) -> np.dtype[Any]:
     """The dtype that `dtype_text` wrote; ValueError for anything else."""
     try:
         dtype = npy.descr_to_dtype(ast.literal_eval(text.decode()))
-    except (SyntaxError, TypeError, UnicodeDecodeError, IndexError, MemoryError) as error:
+    except (
+        SyntaxError,
+        TypeError,
+        UnicodeDecodeError,
+        IndexError,
+        MemoryError,
+        RecursionError,
+    ) as error:
         raise ValueError(f"no dtype: {text[:80]!r}") from error
     if dtype.hasobject:
         raise ValueError(f"a dtype with Python objects: {dtype}")
@@ -183,6 +199,9 @@ def decode(name: str, block: bytes, file_size: int) -> PoolSpec:
         message = f"pool {name!r}: the header's checksum does not match; the segment is corrupted"
         raise CorruptSegmentError(message, name=name)
     spec = _spec_from(name, header, static)
+    if spec.name != name:
+        message = f"{name!r} holds a copy of pool {spec.name!r}, which is not the pool itself"
+        raise NotAPoolError(message, name=name)
     _check_sizes(spec, header, file_size)
     return spec
 

@@ -48,8 +48,7 @@ class Lease(_core.LeaseBase):
             return self._described()
         if shape is None or dtype is None:
             raise ArgumentError("array() takes both shape and dtype, or neither")
-        lengths = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-        lengths = tuple(map(int, lengths))
+        lengths = _description.lengths(shape)
         kind = np.dtype(dtype)
         self._check()
         _description.check_fits(lengths, kind, self.nbytes)

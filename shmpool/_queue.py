@@ -97,7 +97,7 @@ class Queue(_core.QueueBase):
         return self._attachment().queue_closed(self._number)
 
     def qsize(self) -> int:
-        """How many tickets wait, as of a moment ago."""
+        """How many tickets wait, as of a moment ago; after a sender died, some may count twice."""
         return self._attachment().queue_size(self._number)
 
     def empty(self) -> bool:

@@ -22,6 +22,7 @@ from shmpool._layout import Standing
 from shmpool._process import Identity, open_pidfd
 
 TICK = 0.02  # seconds until a new member is watched
+_LOOK_EVERY = 50  # rounds
 _BELLS_AHEAD = 8  # semaphores hung up before their members come
 
 log = logging.getLogger("shmpool.reaper")
@@ -44,6 +45,7 @@ class Reaper:
         self._poll = select.poll()
         self._watched: dict[int, _Watched] = {}  # by pidfd
         self._joins_seen = -1
+        self._rounds = 0
         self._orphans: list[tuple[float, int, int]] = []  # (when, slot, word)
         self._bells = 1  # member indices below this have one
         self._stopping = os.eventfd(0, os.EFD_CLOEXEC)
@@ -99,7 +101,9 @@ class Reaper:
         for pidfd in ready:
             self._bury(pidfd)
         joins = int(self._view.status["joins"])
-        if joins != self._joins_seen:
+        self._rounds += 1
+        # Now and then in any case: one may have been killed before it could say that it joined.
+        if joins != self._joins_seen or self._rounds % _LOOK_EVERY == 0:
             self._meet_members()
             self._joins_seen = joins
         self._expire_orphans()

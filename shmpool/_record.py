@@ -61,15 +61,22 @@ class Record:
         self._array()[field] = value
 
     def __getattr__(self, field: str) -> Any:
-        # Not for what copy and pickle look for on an object that is still blank.
-        if not field.startswith("_") and field in (self.dtype.names or ()):
+        if field in (self.dtype.names or ()):
             return self[field]
-        raise AttributeError(f"the header has no field {field!r}")
+        raise AttributeError(f"the header has no field {field!r}: {self.dtype.names}")
 
     def __setattr__(self, field: str, value: Any) -> None:
         if field not in (self.dtype.names or ()):
             raise AttributeError(f"the header has no field {field!r}: {self.dtype.names}")
         self[field] = value
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copied or pickled, it is a record of its own: the right to the slot does not travel so.
+        return _plain, (self.copy(),)
+
     def __repr__(self) -> str:
         return f"Record{self.copy()!r}" if self._lease.live else f"<Record of {self._lease!r}>"
+
+
+def _plain(record: np.record) -> np.record:
+    return record

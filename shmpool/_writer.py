@@ -131,6 +131,9 @@ class SlotFile(io.BufferedIOBase):
             raise io.UnsupportedOperation("a reader: use lease.writer() to write")
         self._lease._check()
 
+    def __del__(self) -> None:
+        """Do not close: collected unclosed, it must not describe what has become of the slot."""
+
     def flush(self) -> None:
         """Describe the bytes written so far to whoever gets the slot."""
         if self._writable and not self.closed and self._lease.live:

@@ -135,7 +135,7 @@ static inline sp_result sp_ring_claim(sp_pool *pool, uint32_t queue, sp_right *r
     return SP_CORRUPT;
 }
 
-/* How many tickets wait: exact when nobody moves, never more than slots. */
+/* How many cells wait: tickets, and after the death of a sender their doubles. */
 static inline uint32_t sp_ring_size(const sp_pool *pool, uint32_t queue)
 {
     const sp_queue_state *state = sp_pool_queue(pool, queue);

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -152,6 +153,30 @@ def test_what_a_dead_process_had_sent_is_still_delivered(pool: Pool, start: Star
         assert lease.array().tolist() == [7, 7, 7]
 
 
+def send_all(pool: Pool, count: int) -> None:
+    for _ in range(count):
+        pool.queue("a").put(pool.acquire())
+    pool.close()
+
+
+def test_a_ring_has_room_for_every_double(make_pool: MakePool) -> None:
+    """Two senders leave while one ticket waits at head: three cells for each slot are needed."""
+    pool = make_pool(slots=15, members=3)
+    context, queue = mp.get_context("spawn"), pool.queue("a")
+    for count in (15, 14):
+        child = context.Process(target=send_all, args=(pool, count))
+        child.start()
+        child.join()
+        while pool.statistics().reaped_members < (1 if count == 15 else 2):
+            pass
+        if count == 15:
+            for _ in range(14):
+                queue.get().release()
+    for _ in range(15):
+        queue.get().release()
+    assert pool.audit()["free"] == 15
+
+
 def detach_and_die(pool: Pool, answer: Any) -> None:
     answer.send([int(pool.acquire().detach()) for _ in range(pool.slots)])
     os.kill(os.getpid(), signal.SIGKILL)
@@ -241,22 +266,36 @@ signal.pause()
 """
 
 
-@pytest.fixture
-def coordinator() -> Iterator[subprocess.Popen[str]]:
+@dataclass
+class Coordinator:
     """A coordinator with a process, and a resource tracker, of its own."""
-    with subprocess.Popen(
-        [sys.executable, "-c", COORDINATOR],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        yield process
+
+    process: subprocess.Popen[str]
+    name: str  # of its pool
+    trackers: list[int]
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+
+@pytest.fixture
+def coordinator() -> Iterator[Coordinator]:
+    """One that has made its pool; killed after the test, when its tracker has cleaned up."""
+    command = [sys.executable, "-c", COORDINATOR]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        name = process.stdout.readline().strip()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        trackers = [int(pid) for pid in children.split()]
+        pidfds = [os.pidfd_open(pid) for pid in trackers]
+        yield Coordinator(process, name, trackers)
         process.kill()
-
-
-def name_of(coordinator: subprocess.Popen[str]) -> str:
-    assert coordinator.stdout is not None
-    return coordinator.stdout.readline().strip()
+    for pidfd in pidfds:
+        select.select([pidfd], [], [])
+        os.close(pidfd)
 
 
 def left_of(name: str) -> list[str]:
@@ -265,18 +304,13 @@ def left_of(name: str) -> list[str]:
     return [entry.name for entry in shm.iterdir() if name in entry.name]
 
 
-def descendants(pid: int) -> list[int]:
-    """Children of a process: for the coordinator, its resource tracker."""
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def test_members_are_told_that_the_coordinator_died(coordinator: subprocess.Popen[str]) -> None:
+def test_members_are_told_that_the_coordinator_died(coordinator: Coordinator) -> None:
     """A wait ends with CoordinatorDiedError, leases stay readable, and the tracker unlinks all."""
-    name = name_of(coordinator)
+    name = coordinator.name
     pool = Pool.attach(name)
-    trackers = [os.pidfd_open(pid) for pid in descendants(coordinator.pid)]
+    trackers = [os.pidfd_open(pid) for pid in coordinator.trackers]
     lease = pool.acquire()
-    coordinator.kill()
+    coordinator.process.kill()
     with pytest.raises(shmpool.CoordinatorDiedError, match=str(coordinator.pid)):
         pool.queue("a").get()
     with pytest.raises(shmpool.CoordinatorDiedError):
@@ -291,27 +325,27 @@ def test_members_are_told_that_the_coordinator_died(coordinator: subprocess.Pope
     assert not left_of(name)
 
 
-def test_a_member_that_never_waits_is_told_too(coordinator: subprocess.Popen[str]) -> None:
+def test_a_member_that_never_waits_is_told_too(coordinator: Coordinator) -> None:
     """Acquire and get look at the coordinator now and then, even when they succeed."""
-    pool = Pool.attach(name_of(coordinator))
-    coordinator.kill()
+    pool = Pool.attach(coordinator.name)
+    coordinator.process.kill()
     with pytest.raises(shmpool.CoordinatorDiedError):  # noqa: PT012 - it may succeed at first
         while True:
             pool.acquire().release()
     pool.close()
-    coordinator.wait()
+    coordinator.process.wait()
 
 
 def test_what_a_killed_group_leaves_is_named_and_removed(
-    coordinator: subprocess.Popen[str],
+    coordinator: Coordinator,
 ) -> None:
     """Tracker and coordinator killed: create and attach say orphan, remove_orphan removes it."""
-    name = name_of(coordinator)
+    name = coordinator.name
     with pytest.raises(shmpool.PoolExistsError, match="alive"):
         shmpool.remove_orphan(name)
-    for pid in [*descendants(coordinator.pid), coordinator.pid]:
+    for pid in [*coordinator.trackers, coordinator.pid]:
         os.kill(pid, signal.SIGKILL)
-    coordinator.wait()
+    coordinator.process.wait()
     with pytest.raises(shmpool.OrphanedPoolError, match="remove_orphan"):
         Pool.create(slots=1, slot_size=1, name=name)
     with pytest.raises(shmpool.CoordinatorDiedError, match="remove_orphan"):
@@ -321,14 +355,14 @@ def test_what_a_killed_group_leaves_is_named_and_removed(
     assert not left_of(name)
 
 
-def test_a_stopped_coordinator_is_not_dead(coordinator: subprocess.Popen[str]) -> None:
+def test_a_stopped_coordinator_is_not_dead(coordinator: Coordinator) -> None:
     """SIGSTOP is no death: members lease and hand on as before."""
-    pool = Pool.attach(name_of(coordinator))
-    coordinator.send_signal(signal.SIGSTOP)
+    pool = Pool.attach(coordinator.name)
+    coordinator.process.send_signal(signal.SIGSTOP)
     for _ in range(100):
         pool.queue("a").put(pool.acquire())
         pool.queue("a").get().release()
     with pytest.raises(shmpool.QueueEmpty):
         pool.queue("a").get(timeout=0.3)
-    coordinator.send_signal(signal.SIGCONT)
+    coordinator.process.send_signal(signal.SIGCONT)
     pool.close()
