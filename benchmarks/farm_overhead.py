@@ -64,7 +64,7 @@ def run(*, quick: bool) -> Outcome:
     rows += _rows(_measure(rounds, frames), frames, ", default malloc")
     notes = (
         "bare workers take every other frame, a farm's the next one: noise on one CPU favours it",
-        "default malloc gives memory back to the kernel, more so in a farm's workers: see README",
+        "the rows of default malloc compare mallocs, not farms: see README",
     )
     return Outcome.of("farm_overhead", rows, *notes)
 
