@@ -5,7 +5,7 @@ FARM ?= --frames 96 --size 480x270 film.mp4
 TEST ?=
 BIN = .venv/bin
 SOURCES = pyproject.toml $(wildcard shmpool/_csrc/*)
-C_FLAGS = -std=c11 -O2 -fPIC -Wall -Wextra -Werror -c -o /dev/null
+C_FLAGS = -std=c11 -O2 -fPIC -Wall -Wextra -Werror -D_GNU_SOURCE -c -o /dev/null
 
 .PHONY: farm test lint c-lint bench clean system
 
