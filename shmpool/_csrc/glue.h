@@ -2,7 +2,9 @@
  *
  *   module.c    the module, constants, the at-fork epoch
  *   geometry.c  counts from Python, checked, and the layout that follows from them
- *   mapping.c   Mapping: one process's attachment to a pool's memory, and the rare operations
+ *   mapping.c   Mapping: one process's attachment to a pool's memory
+ *   waiting.c   ... who waits for what, and waking them
+ *   upkeep.c    ... what is rare, and the reaper's tools
  *   lease.c     Span: memory that views keep alive; LeaseBase: the right to a slot
  *   handles.c   PoolBase, QueueBase: acquire, put and get with their fast paths
  *   bell.c      Bell: what a member sleeps on
@@ -88,6 +90,11 @@ int mapping_ring(MappingObject *self, sp_atomic_u64 *mask);
 void mapping_ring_quietly(MappingObject *self, sp_atomic_u64 *mask);
 void mapping_right_over(MappingObject *self);
 int mapping_refuse_foreign(MappingObject *self, LeaseObject *lease);
+
+/* waiting.c, upkeep.c: more methods of Mapping */
+extern PyMethodDef waiting_methods[], upkeep_methods[];
+sp_atomic_u64 *mapping_mask(MappingObject *self, int kind, unsigned int index);
+int mapping_ring_everybody(MappingObject *self, sp_atomic_u64 *mask);
 
 /* Can rights be had here? Not before joining, after close, or in a forked child. */
 static inline bool mapping_usable(const MappingObject *self)

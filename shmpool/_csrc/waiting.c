@@ -1,0 +1,95 @@
+/* Mapping, continued: who waits for what, and waking them. */
+#include "glue.h"
+
+/* The waiting mask of a thing; NULL with IndexError for what is nothing. */
+sp_atomic_u64 *mapping_mask(MappingObject *self, int kind, unsigned int index)
+{
+    const sp_geometry *g = &self->pool.geometry;
+    if (kind == FOR_SLOT && index < g->classes)
+        return self->pool.class_states[index].waiting;
+    if (index >= 1 && index <= g->queues && kind == FOR_TICKET)
+        return sp_pool_queue(&self->pool, index)->waiting;
+    if (index >= 1 && index <= g->queues && kind == FOR_SPACE)
+        return sp_pool_queue(&self->pool, index)->waiting_space;
+    PyErr_Format(PyExc_IndexError, "nothing to wait for: kind %d, index %u", kind, index);
+    return NULL;
+}
+
+static sp_atomic_u64 *mask_from(MappingObject *self, PyObject *args)
+{
+    int kind;
+    unsigned int index;
+    return PyArg_ParseTuple(args, "iI", &kind, &index) ? mapping_mask(self, kind, index) : NULL;
+}
+
+static PyObject *mapping_wait_begin(MappingObject *self, PyObject *args)
+{
+    sp_atomic_u64 *mask = mask_from(self, args);
+    if (mask == NULL)
+        return NULL;
+    sp_wait_begin(mask, self->pool.me);
+    Py_RETURN_NONE;
+}
+
+static PyObject *mapping_wait_end(MappingObject *self, PyObject *args)
+{
+    sp_atomic_u64 *mask = mask_from(self, args);
+    if (mask == NULL)
+        return NULL;
+    sp_wait_end(mask, self->pool.me);
+    Py_RETURN_NONE;
+}
+
+int mapping_ring_everybody(MappingObject *self, sp_atomic_u64 *mask)
+{
+    for (uint32_t i = 0; i <= SP_MAX_MEMBERS && sp_wait_any(mask); i++)
+        if (mapping_ring(self, mask) < 0)
+            return -1;
+    return 0;
+}
+
+static PyObject *mapping_ring_all(MappingObject *self, PyObject *Py_UNUSED(none))
+{
+    sp_pool *pool = &self->pool;
+    for (uint32_t i = 0; i < pool->geometry.classes; i++)
+        if (mapping_ring_everybody(self, pool->class_states[i].waiting) < 0)
+            return NULL;
+    for (uint32_t i = 0; i < pool->geometry.queues; i++)
+        if (mapping_ring_everybody(self, pool->queue_states[i].waiting) < 0 ||
+            mapping_ring_everybody(self, pool->queue_states[i].waiting_space) < 0)
+            return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *mapping_count_wait(MappingObject *self, PyObject *nanoseconds)
+{
+    uint64_t waited = PyLong_AsUnsignedLongLong(nanoseconds);
+    if (waited == (uint64_t)-1 && PyErr_Occurred())
+        return NULL;
+    sp_member *me = mapping_me(self);
+    sp_count(&me->waits);
+    sp_store_relaxed(&me->waited_ns, sp_load_relaxed(&me->waited_ns) + waited);
+    Py_RETURN_NONE;
+}
+
+static PyObject *mapping_count_exhausted(MappingObject *self, PyObject *Py_UNUSED(none))
+{
+    sp_count(&mapping_me(self)->exhausted);
+    Py_RETURN_NONE;
+}
+
+static PyObject *mapping_count_overflow(MappingObject *self, PyObject *Py_UNUSED(none))
+{
+    sp_count(&mapping_me(self)->overflows);
+    Py_RETURN_NONE;
+}
+
+PyMethodDef waiting_methods[] = {
+    {"wait_begin", (PyCFunction)mapping_wait_begin, METH_VARARGS, "Set our waiting bit."},
+    {"wait_end", (PyCFunction)mapping_wait_end, METH_VARARGS, "Clear our waiting bit."},
+    {"count_wait", (PyCFunction)mapping_count_wait, METH_O, "Count a wait of so many nanoseconds."},
+    {"count_exhausted", (PyCFunction)mapping_count_exhausted, METH_NOARGS, "Count a vain acquire."},
+    {"count_overflow", (PyCFunction)mapping_count_overflow, METH_NOARGS, "Count a writer's overflow."},
+    {"ring_all", (PyCFunction)mapping_ring_all, METH_NOARGS, "Wake every sleeper."},
+    {NULL, NULL, 0, NULL},
+};
