@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,11 +118,16 @@ class Crew:
 
 @contextmanager
 def _worker_environment() -> Iterator[None]:
-    """Children begun here get _ENVIRONMENT, but for what the user has set otherwise."""
+    """Children begun here get _ENVIRONMENT, but for what the user has set otherwise.
+
+    SIGINT is blocked for them: Ctrl-C reaches the whole group, and is the coordinator's to answer.
+    """
     missing = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
     os.environ.update(missing)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name in missing:
             os.environ.pop(name, None)

@@ -20,8 +20,10 @@ Function = Callable[[Any, Any], Any]
 
 def work(pool: Pool, function: Function, envelope: Envelope) -> None:
     """Take jobs until there are no more, or nobody to do them for."""
-    # Ctrl-C reaches the whole process group; the coordinator decides what it means.
+    # Ctrl-C reaches the whole process group; the coordinator decides what it means. It was
+    # blocked so far, which the job's own children would inherit.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         for lease in pool.queue("todo"):
             render(lease, function, envelope)

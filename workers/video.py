@@ -7,6 +7,7 @@ returned. That needs no bookkeeping here: the array holds the slot, the frame th
 
 from __future__ import annotations
 
+import signal
 import threading
 from fractions import Fraction
 from multiprocessing import get_context
@@ -61,7 +62,10 @@ class Encoder:
         context = get_context("spawn")
         arguments = (queue, path, fps)
         self._process = context.Process(target=_run, args=arguments, name="encode", daemon=True)
+        # Ctrl-C reaches the whole group: the encoder then completes the film of what there is.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self._process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._watcher = threading.Thread(target=self._watch, name="encoder-watch", daemon=True)
         self._watcher.start()
 

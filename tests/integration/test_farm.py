@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -211,6 +213,23 @@ def test_the_film_command_ends_with_a_summary(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     for part in ("4 frames in", "without a copy", "waited", "film.mp4"):
         assert part in run.stdout
+
+
+def test_ctrl_c_leaves_a_playable_film_of_what_was_done(tmp_path: Path) -> None:
+    """SIGINT to the whole group, as a terminal sends it: exit code 130, no traceback."""
+    path = tmp_path / "film.mp4"
+    line = [sys.executable, "-m", "workers.film", "--frames", "400", "--size", "64x36", str(path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        line, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert "rendered 50 of 400" in process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate()
+    assert (process.returncode, err) == (130, "")
+    assert out.endswith("stopped\n")
+    assert len(decode(path)) >= 50
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
