@@ -12,6 +12,7 @@ from multiprocessing import resource_tracker
 import posix_ipc
 
 from shmpool import _core
+from shmpool.errors import SegmentError
 
 _NOT_YET = 0.002  # seconds to doze while the coordinator has not hung up our bell yet
 
@@ -25,8 +26,15 @@ def hang_bell(pool: str, member: int) -> None:
     """Create a member's semaphore, to be unlinked by the tracker if this process is killed."""
     name = bell_name(pool, member)
     remove_bell(pool, member)  # of a pool of this name that was killed: nobody hears it
-    posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()
+    # Before it is there: a kill in between must not leave it behind.
     resource_tracker.register(name, "semaphore")
+    try:
+        posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()
+    except BaseException as error:
+        resource_tracker.unregister(name, "semaphore")
+        if isinstance(error, posix_ipc.Error):
+            raise SegmentError(f"the doorbell {name!r} cannot be made: {error}") from error
+        raise
 
 
 def take_down_bell(pool: str, member: int) -> None:

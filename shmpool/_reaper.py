@@ -6,6 +6,7 @@ looks at the member table for newcomers every TICK. Nobody else ever declares an
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -18,8 +19,10 @@ from dataclasses import dataclass
 
 from shmpool._attachment import Attachment
 from shmpool._doorbell import hang_bell, take_down_bell
+from shmpool._header import PAGE
 from shmpool._layout import Standing
 from shmpool._process import Identity, open_pidfd
+from shmpool._segment import out_of_memory
 
 TICK = 0.02  # seconds until a new member is watched
 _LOOK_EVERY = 50  # rounds
@@ -153,7 +156,12 @@ class Reaper:
 
     def _hang_bells(self, last: int) -> None:
         for member in range(self._bells, last + 1):
-            hang_bell(self._mapping.spec.name, member)
+            try:
+                hang_bell(self._mapping.spec.name, member)
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise out_of_memory(PAGE, "a doorbell") from error
+                raise
             self._bells = member + 1
         self._view.status["doorbells"] = self._bells
 

@@ -47,6 +47,20 @@ def test_a_small_dev_shm_is_an_error_with_numbers(slots: int, size: str) -> None
 
 
 @root
+def test_room_for_the_slots_but_not_for_the_doorbells_is_told_alike() -> None:
+    """The last kilobytes of a pool are semaphores: the same error, and nothing left behind."""
+    program = "import shmpool; shmpool.Pool.create(slots=1, slot_size=64)"
+    script = (
+        "mount -t tmpfs -o size=84k tmpfs /dev/shm; "
+        f'$PY -c "{program}" || true; ls /dev/shm | wc -l'
+    )
+    run = in_namespace("-m", script)
+    assert "OutOfSharedMemoryError" in run.stderr
+    assert "a doorbell" in run.stderr
+    assert run.stdout.strip() == "0"
+
+
+@root
 def test_memory_taken_between_the_check_and_the_making_is_no_sigbus() -> None:
     """When statvfs promises too much, posix_fallocate still finds out, and all is undone."""
     program = (
