@@ -259,10 +259,11 @@ def test_a_storm_of_kills_loses_no_ticket(make_pool: MakePool) -> None:
 
 
 COORDINATOR = """
-import shmpool, signal, sys
+import shmpool, sys
 pool = shmpool.Pool.create(slots=2, slot_size=64, queues=("a",))
 print(pool.name, flush=True)
-signal.pause()
+sys.stdin.read()
+pool.close()
 """
 
 
@@ -282,20 +283,29 @@ class Coordinator:
 
 @pytest.fixture
 def coordinator() -> Iterator[Coordinator]:
-    """One that has made its pool; killed after the test, when its tracker has cleaned up."""
+    """One that has made its pool; it closes after the test, if it lives, and its tracker ends."""
     command = [sys.executable, "-c", COORDINATOR]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
+        assert process.stdin is not None
         name = process.stdout.readline().strip()
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
         trackers = [int(pid) for pid in children.split()]
         pidfds = [os.pidfd_open(pid) for pid in trackers]
         yield Coordinator(process, name, trackers)
-        process.kill()
+        process.stdin.close()
     for pidfd in pidfds:
         select.select([pidfd], [], [])
         os.close(pidfd)
+
+
+def attach(coordinator: Coordinator) -> Pool:
+    """Join its pool, and wait until its reaper has met us and hung up the next bells."""
+    pool = Pool.attach(coordinator.name)
+    while pool._mapping.view().status["doorbells"] <= pool._mapping.me + 8:
+        pass
+    return pool
 
 
 def left_of(name: str) -> list[str]:
@@ -307,7 +317,7 @@ def left_of(name: str) -> list[str]:
 def test_members_are_told_that_the_coordinator_died(coordinator: Coordinator) -> None:
     """A wait ends with CoordinatorDiedError, leases stay readable, and the tracker unlinks all."""
     name = coordinator.name
-    pool = Pool.attach(name)
+    pool = attach(coordinator)
     trackers = [os.pidfd_open(pid) for pid in coordinator.trackers]
     lease = pool.acquire()
     coordinator.process.kill()
@@ -327,7 +337,7 @@ def test_members_are_told_that_the_coordinator_died(coordinator: Coordinator) ->
 
 def test_a_member_that_never_waits_is_told_too(coordinator: Coordinator) -> None:
     """Acquire and get look at the coordinator now and then, even when they succeed."""
-    pool = Pool.attach(coordinator.name)
+    pool = attach(coordinator)
     coordinator.process.kill()
     with pytest.raises(shmpool.CoordinatorDiedError):  # noqa: PT012 - it may succeed at first
         while True:
@@ -357,7 +367,7 @@ def test_what_a_killed_group_leaves_is_named_and_removed(
 
 def test_a_stopped_coordinator_is_not_dead(coordinator: Coordinator) -> None:
     """SIGSTOP is no death: members lease and hand on as before."""
-    pool = Pool.attach(coordinator.name)
+    pool = attach(coordinator)
     coordinator.process.send_signal(signal.SIGSTOP)
     for _ in range(100):
         pool.queue("a").put(pool.acquire())
