@@ -105,7 +105,6 @@ class ControlView:
 
     def __init__(self, control: _core.Span, counts: Counts) -> None:
         at = _core.layout(counts)
-        self._control = control
 
         def table(name: str, dtype: np.dtype[Any], count: int) -> np.ndarray[Any, np.dtype[Any]]:
             return np.ndarray((count,), dtype, buffer=control, offset=at[name])

@@ -19,11 +19,6 @@ static inline uint32_t sp_identity_pid(uint64_t identity)
     return (uint32_t)(identity >> 8);
 }
 
-static inline sp_member_state sp_identity_state(uint64_t identity)
-{
-    return (sp_member_state)(identity & 255);
-}
-
 /* Take a vacant entry: its index, 0 if the table is full. */
 static inline uint32_t sp_member_join(sp_pool *pool, uint32_t pid)
 {
