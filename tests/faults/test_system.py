@@ -26,6 +26,12 @@ def in_namespace(flags: str, script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
+def in_small_shm(size: str, program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with a /dev/shm of so many bytes; stdout is how many names are left there."""
+    script = f'mount -t tmpfs -o size={size} tmpfs /dev/shm; $PY -c "{program}" || true; '
+    return in_namespace("-m", script + "ls /dev/shm | wc -l")
+
+
 @root
 @pytest.mark.parametrize(
     ("slots", "size"),
@@ -35,11 +41,7 @@ def in_namespace(flags: str, script: str) -> subprocess.CompletedProcess[str]:
 def test_a_small_dev_shm_is_an_error_with_numbers(slots: int, size: str) -> None:
     """ENOSPC at create, not SIGBUS at the first touch; sizes, remedy, and nothing left behind."""
     program = f"import shmpool; shmpool.Pool.create(slots={slots}, slot_size={size!r}, members=255)"
-    script = (
-        "mount -t tmpfs -o size=800k tmpfs /dev/shm; "
-        f'$PY -c "{program}" || true; ls /dev/shm | wc -l'
-    )
-    run = in_namespace("-m", script)
+    run = in_small_shm("800k", program)
     assert "OutOfSharedMemoryError" in run.stderr
     assert "of the 800.0 KiB in /dev/shm are free" in run.stderr
     assert "--shm-size" in run.stderr
@@ -50,11 +52,7 @@ def test_a_small_dev_shm_is_an_error_with_numbers(slots: int, size: str) -> None
 def test_room_for_the_slots_but_not_for_the_doorbells_is_told_alike() -> None:
     """The last kilobytes of a pool are semaphores: the same error, and nothing left behind."""
     program = "import shmpool; shmpool.Pool.create(slots=1, slot_size=64)"
-    script = (
-        "mount -t tmpfs -o size=84k tmpfs /dev/shm; "
-        f'$PY -c "{program}" || true; ls /dev/shm | wc -l'
-    )
-    run = in_namespace("-m", script)
+    run = in_small_shm("84k", program)
     assert "OutOfSharedMemoryError" in run.stderr
     assert "a doorbell" in run.stderr
     assert run.stdout.strip() == "0"
@@ -68,10 +66,7 @@ def test_memory_taken_between_the_check_and_the_making_is_no_sigbus() -> None:
         "c.check_room = lambda *a: None\n"
         "shmpool.Pool.create(slots=4, slot_size='1 MiB')\n"
     )
-    script = (
-        f'mount -t tmpfs -o size=2m tmpfs /dev/shm; $PY -c "{program}" || true; ls /dev/shm | wc -l'
-    )
-    run = in_namespace("-m", script)
+    run = in_small_shm("2m", program)
     assert "OutOfSharedMemoryError" in run.stderr
     assert run.stdout.strip() == "0"
 
