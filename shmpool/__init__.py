@@ -1,25 +1,28 @@
 """shmpool: a buffer pool in shared memory for Python processes.
 
-    Pool        slots of shared memory: create, attach, acquire, queue, claim
-    Lease       the right to one slot: array, header, writer, release, detach
+    Pool        slots of shared memory: create, attach, acquire, queue, claim, borrow, peek
+    Lease       the right to one slot: array, header, writer, share, release, detach
+    Borrow      the right to read a shared slot, with others
     Queue       slots on their way to another process: put, get, close
     Ticket      a lease on its way, as one integer
     Farm        a function, many jobs, worker processes: results without a copy
     errors      every error, as a tree
 
 Floors, nothing imports upward:
-    errors < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
-    < _explain < _attachment < _waiting < _lease, _queue, _reaper, _audit < _create < pool
+    errors < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell < _explain
+    < _attachment < _waiting < _acquiring < _lease, _borrow, _queue, _reaper, _audit
+    < _plan < _create < pool
     < _envelope < _farm_worker < _crew < farm
 """
 
 import logging
 
 from shmpool import errors
+from shmpool._borrow import Borrow
 from shmpool._create import remove_orphan
 from shmpool._lease import Lease
 from shmpool._queue import Queue, QueueOptions
-from shmpool._statistics import MemberStatistics, PoolStatistics
+from shmpool._statistics import ClassStatistics, MemberStatistics, PoolStatistics, Quarantined
 from shmpool._ticket import Ticket
 from shmpool.errors import *  # noqa: F403 - every error is public; errors.__all__ names them
 from shmpool.farm import ArraySpec, Farm, FarmStatistics, RemoteTraceback, Result
@@ -32,12 +35,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ArraySpec",
+    "Borrow",
+    "ClassStatistics",
     "Farm",
     "FarmStatistics",
     "Lease",
     "MemberStatistics",
     "Pool",
     "PoolStatistics",
+    "Quarantined",
     "Queue",
     "QueueOptions",
     "RemoteTraceback",

@@ -20,11 +20,13 @@ from shmpool.errors import (
     CorruptSegmentError,
     ForeignLeaseError,
     PoolClosedError,
+    SharedLeaseError,
     StaleTicketError,
     ViewsAliveError,
 )
 
 if TYPE_CHECKING:
+    from shmpool._borrow import Borrow
     from shmpool._lease import Lease
 
 CHECK_EVERY = 0.25  # seconds between two looks at the coordinator on the fast path
@@ -149,12 +151,21 @@ class Attachment(_core.Mapping):
         )
         return ForeignLeaseError(message)
 
-    def _views(self, lease: Lease, action: str, views: int) -> ViewsAliveError:
+    def _read_only(self, right: Lease | Borrow, action: str) -> SharedLeaseError:
+        kind = "lease" if isinstance(right, _core.LeaseBase) else "borrow"
+        message = (
+            f"cannot {action} {kind} {right}: slot {right.slot} is shared, others may be reading "
+            f"it; write before share(), hand on its ticket, and copy() what you want to change"
+        )
+        return SharedLeaseError(message, slot=right.slot)
+
+    def _views(self, lease: Lease | Borrow, action: str, views: int) -> ViewsAliveError:
+        kind = "lease" if isinstance(lease, _core.LeaseBase) else "borrow"
+        harm = "still be writable" if action == "share" else "see the next holder's bytes"
         things = "1 array or memoryview" if views == 1 else f"{views} arrays or memoryviews"
         message = (
-            f"cannot {action} lease {lease}: {things} of slot {lease.slot} would see the "
-            f"next holder's bytes; delete them first (del, or leave their scope), or copy what you "
-            f"keep. The lease goes on"
+            f"cannot {action} {kind} {lease}: {things} of slot {lease.slot} would {harm}; delete "
+            f"them first (del, or leave their scope), or copy what you keep. The {kind} goes on"
         )
         return ViewsAliveError(message, slot=lease.slot, views=views)
 

@@ -75,17 +75,22 @@ class Doorbell:
         self._listening = False
         self._waiting: dict[tuple[int, int], int] = {}
 
-    def begin(self, thing: tuple[int, int]) -> None:
-        """One more thread of this process waits for a thing: our waiting bit may be set."""
+    def begin(self, things: tuple[tuple[int, int], ...]) -> None:
+        """One more thread of this process waits for things: our waiting bits may be set."""
         with self._changed:
-            self._waiting[thing] = self._waiting.get(thing, 0) + 1
+            for thing in things:
+                self._waiting[thing] = self._waiting.get(thing, 0) + 1
 
-    def end(self, thing: tuple[int, int], mapping: _core.Mapping) -> None:
-        """One thread less; with the last one the waiting bit goes."""
+    def end(self, things: tuple[tuple[int, int], ...], mapping: _core.Mapping) -> None:
+        """One thread less; with the last one of a thing its waiting bit goes."""
         with self._changed:
-            self._waiting[thing] -= 1
-            if not self._waiting[thing]:
-                mapping.wait_end(*thing)
+            for thing in things:
+                self._waiting[thing] -= 1
+                if not self._waiting[thing]:
+                    mapping.wait_end(*thing)
+        # Rung for several of them, we took one: the others are for whoever waits next.
+        for thing in things if len(things) > 1 else ():
+            mapping.pass_on(*thing)
 
     def sleep(self, seconds: float) -> None:
         """Sleep until rung, at most so long. May wake for nothing; signal handlers may raise."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from shmpool import _core
 from shmpool._header import PoolSpec
 from shmpool._layout import ControlView, State, Word
+from shmpool._sizes import show_size
 from shmpool._ticket import Ticket
 from shmpool.errors import (
     AlreadyClaimedError,
@@ -39,7 +40,17 @@ def what_it_is(spec: PoolSpec, view: ControlView, slot: int) -> str:
         return (
             f"on its way{way} under generation {word.generation}, sent by {who(view, word.owner)}"
         )
-    return f"{word.state.name.lower()} under generation {word.generation}"
+    under = f"under generation {word.generation}"
+    if word.state is State.SHARED:
+        return f"shared by {who(view, word.owner)} {under}{_read_by(view, slot)}"
+    if word.state is State.DRAINING:
+        return f"released {under}{_read_by(view, slot)}"
+    return f"{word.state.name.lower()} {under}{place.replace(' in ', ' from ')}"
+
+
+def _read_by(view: ControlView, slot: int) -> str:
+    readers = view.readers_of(slot)
+    return f", read by {_few([who(view, member) for member in readers])}" if readers else ""
 
 
 def _in_queue(spec: PoolSpec, word: Word) -> bool:
@@ -80,10 +91,22 @@ def stale(
     if action == "claim" and _is_claimed(word, generation):
         message = f"cannot claim ticket {slot}@{generation}: it has been claimed before; {now}"
         return AlreadyClaimedError(message, **facts)
-    message = f"cannot {action} {slot}@{generation}: that right is over; {now}"
-    if word.state is State.QUEUED and word.generation == generation and _in_queue(spec, word):
-        message = f"cannot {action} {slot}@{generation}: take it from its queue; {now}"
+    remedy = _remedy(spec, action, word) if word.generation == generation else ""
+    message = f"cannot {action} {slot}@{generation}: {remedy or 'that right is over'}; {now}"
     return StaleTicketError(message, **facts)
+
+
+def _remedy(spec: PoolSpec, action: str, word: Word) -> str:
+    """What to do with a ticket that is good, only not for this; "" if it is good for nothing."""
+    if word.state is State.QUEUED and action != "peek at":
+        return "take it from its queue" if _in_queue(spec, word) else "claim() it"
+    if word.state is State.SHARED and action == "claim":
+        return "borrow() it"
+    if word.state is State.LEASED and action == "borrow":
+        return "its holder has to share() it"
+    if word.state is State.LEASED and action == "peek at":
+        return "its holder may be writing to it"
+    return ""
 
 
 def _is_claimed(word: Word, generation: int) -> bool:
@@ -93,36 +116,46 @@ def _is_claimed(word: Word, generation: int) -> bool:
     )
 
 
-def exhausted(spec: PoolSpec, view: ControlView, waited: float) -> PoolExhaustedError:
-    """Every slot is held: by whom, how many, the longest for how long."""
-    holders = _holders(view)
+def exhausted(
+    spec: PoolSpec, view: ControlView, smallest: int, waited: float, starved: int
+) -> PoolExhaustedError:
+    """Every slot that would do is held: by whom, how many, the longest for how long.
+
+    `smallest`: the first class that would do; `starved`: bytes that one more slot could not have.
+    """
+    first = spec.firsts[smallest]
+    holders = _holders(view, first)
     table = ", ".join(
         f"{name}: {count} for up to {longest:.1f} s" for name, count, longest in holders
     )
-    waiting = _queued(spec, view)
+    waiting = _queued(spec, view, first)
+    of_size = "" if smallest == 0 else f" of {show_size(spec.classes[smallest].slot_size)} or more"
+    memory = f"; {show_size(starved)} for one more are not free in /dev/shm" if starved else ""
     message = (
-        f"all {spec.slots} slots of pool {spec.name!r} are held"
-        f"{f' ({table})' if table else ''}{f'; {waiting}' if waiting else ''}, "
+        f"all {spec.slots - first} slots{of_size} of pool {spec.name!r} are held"
+        f"{f' ({table})' if table else ''}{f'; {waiting}' if waiting else ''}{memory}, "
         f"and none came back in {waited:.3g} s: release earlier, pass a longer timeout=, "
         f"or create the pool with more slots="
     )
     return PoolExhaustedError(message, slots=spec.slots, holders=holders, waited=waited)
 
 
-def _holders(view: ControlView) -> list[tuple[str, int, float]]:
+def _holders(view: ControlView, first: int) -> list[tuple[str, int, float]]:
+    """Who holds slots from number `first` on: owners, and the readers of what is released."""
     now = time.monotonic_ns()
     held: dict[int, list[float]] = {}
-    for slot, packed in enumerate(view.words().tolist()):
+    for slot, packed in enumerate(view.words().tolist()[first:], first):
         word = Word.unpack(packed)
-        if word.state in (State.LEASED, State.SHARED):
-            since = max(0.0, (now - int(view.slots["since_ns"][slot])) / 1e9)
-            held.setdefault(word.owner, []).append(since)
+        since = max(0.0, (now - int(view.slots["since_ns"][slot])) / 1e9)
+        owners = [word.owner] if word.state in (State.LEASED, State.SHARED) else []
+        for member in owners or (view.readers_of(slot) if word.state is State.DRAINING else []):
+            held.setdefault(member, []).append(since)
     rows = [(who(view, owner), len(ages), max(ages)) for owner, ages in held.items()]
     return sorted(rows, key=lambda row: -row[2])
 
 
-def _queued(spec: PoolSpec, view: ControlView) -> str:
-    words = [Word.unpack(packed) for packed in view.words().tolist()]
+def _queued(spec: PoolSpec, view: ControlView, first: int) -> str:
+    words = [Word.unpack(packed) for packed in view.words().tolist()[first:]]
     names = ["no queue", *(queue.name for queue in spec.queues)]
     counts = [
         sum(w.state is State.QUEUED and w.queue == n for w in words) for n in range(len(names))
@@ -147,6 +180,19 @@ def too_many_members(spec: PoolSpec, view: ControlView) -> TooManyMembersError:
 def _few(names: Sequence[str], most: int = 8) -> str:
     more = f", and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def reason(spec: PoolSpec, death: int, attempts: int) -> str | None:
+    """Why a slot is in a dead-letter queue or in quarantine: see `Lease.reason`."""
+    pid, letter, queue = death >> 32, death >> 8 & 255, death & 255
+    given_up = letter or queue
+    if not attempts or not 0 < given_up <= len(spec.queues):
+        return None
+    name = spec.queues[given_up - 1].name
+    times = (
+        "once, and its holder" if attempts == 1 else f"{attempts} times, and each time its holder"
+    )
+    return f"taken from queue {name!r} {times} died of it (the last: pid {pid})"
 
 
 def ticket_text(slot: int, generation: int) -> str:

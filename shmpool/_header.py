@@ -7,6 +7,7 @@ every count, and that the sizes which follow from the counts are the sizes of th
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import zlib
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from shmpool.errors import (
 
 PAGE = 4096
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,47}")
-ON_DEATH = ("requeue", "free")
+ON_DEATH = ("requeue", "free", "quarantine")
 REUSE = ("warm", "cold")
 VIEWS = ("raise", "ignore")
 _CHECKED_FROM = 16  # magic and checksum are not part of the checksum
@@ -38,7 +39,7 @@ _CHECKED_FROM = 16  # magic and checksum are not part of the checksum
 
 @dataclass(frozen=True, slots=True)
 class ClassSpec:
-    """Slots of one size."""
+    """Slots of one size: `count` with memory from the start, and room for `max_count`."""
 
     slot_size: int
     count: int
@@ -52,8 +53,13 @@ class ClassSpec:
 
     @property
     def slab_size(self) -> int:
-        """Bytes of the slab."""
+        """Bytes of the slab, as an address range."""
         return -(-self.stride * self.max_count // PAGE) * PAGE
+
+    @property
+    def committed_size(self) -> int:
+        """Bytes of the slab that have memory behind them from the start."""
+        return -(-self.stride * self.count // PAGE) * PAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +115,22 @@ class PoolSpec:
 
     @property
     def payload_size(self) -> int:
-        """Bytes of all slabs."""
-        return sum(c.slab_size for c in self.classes)
+        """Bytes of all slabs that have memory behind them from the start."""
+        return sum(c.committed_size for c in self.classes)
+
+    def class_of(self, slot: int) -> ClassSpec:
+        """The class of a slot, by its number."""
+        for size_class in self.classes:
+            if slot < size_class.max_count:
+                return size_class
+            slot -= size_class.max_count
+        raise IndexError(slot)
+
+    @property
+    def firsts(self) -> tuple[int, ...]:
+        """Number of the first slot of each class."""
+        counts = [0, *(c.max_count for c in self.classes)]
+        return tuple(itertools.accumulate(counts))[:-1]
 
 
 def dtype_text(dtype: np.dtype[Any]) -> bytes:

@@ -111,6 +111,9 @@ class ControlView:
 
         classes, queues, members, *_ = counts
         self.status = table("status", STATUS, 1)[0]
+        self.readers = np.ndarray(
+            (_core.MAX_READERS,), np.uint64, buffer=control, offset=at["readers"]
+        )
         self.class_states = table("class_states", CLASS_STATE, len(classes))
         self.queue_states = table("queue_states", QUEUE_STATE, queues)
         self.members = table("members", MEMBER, members + 1)
@@ -123,6 +126,12 @@ class ControlView:
     def word(self, slot: int) -> Word:
         """The word of one slot, unpacked."""
         return Word.unpack(int(self.slots["word"][slot]))
+
+    def readers_of(self, slot: int) -> list[int]:
+        """Member indices of those who read a slot; 0 for a reader id that is nobody's."""
+        raw = self.slots["readers"][slot].copy().view(np.uint8)
+        ids = np.flatnonzero(np.unpackbits(raw, bitorder="little"))
+        return [int(self.readers[i]) for i in ids]
 
     def words(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
         """A copy of all slot words."""

@@ -8,21 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from shmpool import _core, _description
+from shmpool import _core, _description, _explain, _views
 from shmpool._record import Record
 from shmpool._ticket import Ticket
 from shmpool._writer import SlotFile
-from shmpool.errors import ArgumentError, ShapeError
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from shmpool.errors import ArgumentError
 
 
 class Lease(_core.LeaseBase):
     """The exclusive right to a slot, until `release()`, `with`, `put()`, `detach()` or collection.
 
-    Supports the buffer protocol: `memoryview(lease)` is the whole slot, writable. Does not
-    end while arrays or memoryviews of it are alive: `release()` then raises ViewsAliveError,
-    and a lease that is collected gives its slot back when the last of them is.
+    `share()` lets others read along; the slot is then read-only, for its owner too. Supports
+    the buffer protocol: `memoryview(lease)` is the whole slot, writable. Does not end while
+    arrays or memoryviews of it are alive: `release()` then raises ViewsAliveError, and a lease
+    that is collected gives its slot back when the last of them is.
 
     >>> import shmpool
     >>> with shmpool.Pool.create(slots=2, slot_size=4096) as pool, pool.acquire() as lease:
@@ -35,8 +34,8 @@ class Lease(_core.LeaseBase):
 
     def array(
         self, shape: int | Sequence[int] | None = None, dtype: DTypeLike | None = None
-    ) -> Array:
-        """A zero-copy, writable, C-contiguous array over the start of the slot.
+    ) -> _views.Array:
+        """A zero-copy, C-contiguous array over the start of the slot: writable until it is shared.
 
         `array(shape, dtype)` also describes the slot: its receiver calls `array()` and gets
         the same shape and dtype. Contents are as the last holder left them, as in `np.empty`.
@@ -44,26 +43,12 @@ class Lease(_core.LeaseBase):
         Raises ShapeError if it does not fit, or if nobody described the slot; StaleTicketError
         if the lease is over.
         """
-        if shape is None and dtype is None:
-            return self._described()
-        if shape is None or dtype is None:
-            raise ArgumentError("array() takes both shape and dtype, or neither")
-        lengths = _description.lengths(shape)
-        kind = np.dtype(dtype)
-        self._check()
-        _description.check_fits(lengths, kind, self.nbytes)
-        self._describe_as(lengths, kind)
-        # In no variable: a traceback that is kept would be a view.
-        return np.ndarray(lengths, kind, buffer=self._memory())
-
-    def _described(self) -> Array:
-        description = self._description()
-        if not description:
-            message = f"nobody described slot {self.slot}: call array(shape, dtype)"
-            raise ShapeError(message, slot=self.slot)
-        shape, dtype = _description.decode(description)
-        _description.check_fits(shape, dtype, self.nbytes)
-        return np.ndarray(shape, dtype, buffer=self._memory())
+        asked = _views.asked_for(self, shape, dtype)
+        if asked is None:
+            return _views.described(self)
+        if not self.shared:
+            self._describe_as(*asked)
+        return _views.over(self, *asked)
 
     def _describe_as(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._describe(_description.encode(shape, dtype))
@@ -78,8 +63,13 @@ class Lease(_core.LeaseBase):
             raise ArgumentError("the pool has no header: create it with header=some_dtype")
         return Record(self)
 
-    def writer(self) -> SlotFile:
+    def writer(self, *, timeout: float | None = 0) -> SlotFile:
         """An empty binary file over the slot, for whatever writes to a file object.
+
+        A write that does not fit moves the lease, and what was written, on to a slot of a
+        larger class: `slot`, `ticket` and `nbytes` are then others. If none is free it waits for
+        one up to `timeout` seconds, None for ever; if there is none at all, or none came, it
+        raises SlotOverflowError and the lease is as before.
 
         >>> import json, io, shmpool
         >>> with shmpool.Pool.create(slots=1, slot_size="64 KiB") as pool, pool.acquire() as lease:
@@ -88,15 +78,15 @@ class Lease(_core.LeaseBase):
         ...     bytes(lease.array())
         b'{"answer": 42}'
         """
-        self._check()
-        return SlotFile(self, 0, writable=True)
+        self._check_writable()
+        return SlotFile(self, 0, writable=True, timeout=timeout)
 
     def reader(self) -> SlotFile:
         """A read-only binary file over the array that the sender described, or its written bytes.
 
         Raises ShapeError if nobody described the slot.
         """
-        return SlotFile(self, self._described().nbytes, writable=False)
+        return SlotFile(self, _views.described(self).nbytes, writable=False)
 
     def detach(self) -> Ticket:
         """End the lease and return its ticket, to travel by any channel and be claimed once.
@@ -105,6 +95,23 @@ class Lease(_core.LeaseBase):
         lives, and for the pool's `orphan_grace` after.
         """
         return Ticket(self._detach())
+
+    def share(self) -> Ticket:
+        """Let others read the slot by the ticket that this returns, as often as they like.
+
+        `pool.borrow(ticket)` in any process of the pool gives a read-only Borrow until this
+        lease is released; those that are out then stay good, and the last one frees the slot.
+        From now on the slot is read-only for this process, too. Again: the same ticket.
+
+        Does not block. A slot that came from a queue is no longer delivered again if this
+        process dies. Raises as `release()`: views that could still write would be alive.
+        """
+        return Ticket(self._share())
+
+    @property
+    def reason(self) -> str | None:
+        """Why a dead-letter queue, or quarantine, had it: in words. None if nobody died of it."""
+        return _explain.reason(self._mapping.spec, self._death, self.attempts)
 
     @property
     def ticket(self) -> Ticket:

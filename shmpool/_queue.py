@@ -24,7 +24,8 @@ class QueueOptions:
     `maxsize`: put waits while so many tickets wait; 0 for no limit (a queue then holds every
     slot there is). It is kept loosely: processes that put at one moment may pass it.
     `on_death`: what becomes of a slot whose holder took it from this queue and died:
-    "requeue" puts it back, to be delivered again; "free" gives it up.
+    "requeue" puts it back, to be delivered again; "free" gives it up; "quarantine" holds it
+    out, with its bytes, until somebody claims it: see `Pool.quarantined`.
     `max_attempts`: after so many deaths it is no longer requeued; 0 for no limit.
     `dead_letter`: the queue that then gets it; without one it is freed.
     """
@@ -113,7 +114,7 @@ class Queue(_core.QueueBase):
 
     def _get_slow(self, *, timeout: float | None = None) -> Lease:
         thing = (_core.FOR_TICKET, self._number)
-        lease = wait_for(self._attachment(), thing, self._take, timeout)
+        lease = wait_for(self._attachment(), (thing,), self._take, timeout)
         if lease is None:
             raise QueueEmpty(f"nothing came through queue {self.name!r} in {timeout:.3g} s")
         return lease
@@ -138,7 +139,8 @@ class Queue(_core.QueueBase):
 
         check_timeout(timeout)
         self._check(lease)
-        if not wait_for(self._attachment(), (_core.FOR_SPACE, self._number), attempt, timeout):
+        room = (_core.FOR_SPACE, self._number)
+        if not wait_for(self._attachment(), (room,), attempt, timeout):
             message = (
                 f"queue {self.name!r} has {self.qsize()} tickets and had no room in {timeout:.3g} s"
             )

@@ -172,14 +172,17 @@ class Reaper:
         name = self._view.member_name(entry.member)
         pid = self._view.pid(entry.member)
         self._forget(pidfd)
-        freed, requeued, letters = self._reap(entry.member)
-        if freed or requeued or letters:
-            message = "%s (pid %d) died: %d slots freed, %d requeued, %d to the dead letter"
-            log.warning(message, name, pid, freed, requeued, letters)
+        numbers = self._reap(entry.member)
+        if any(numbers):
+            message = (
+                "%s (pid %d) died: %d slots freed, %d requeued, %d to the dead letter, "
+                "%d to quarantine"
+            )
+            log.warning(message, name, pid, *numbers)
 
-    def _reap(self, member: int) -> tuple[int, int, int]:
+    def _reap(self, member: int) -> tuple[int, int, int, int]:
         mapping = self._mapping
-        freed, requeued, letters, _adopted, detached = mapping.reap(member)
+        freed, requeued, letters, quarantined, _adopted, detached = mapping.reap(member)
         repaired = mapping.repair()
         mapping.ring_all()
         mapping.vacate(member)
@@ -187,9 +190,9 @@ class Reaper:
         self._orphans += [(due, slot, word) for slot, word in detached]
         self._count(
             reaped_members=1, reaped_leases=freed, requeued=requeued,
-            dead_lettered=letters, repaired_bits=repaired,
+            dead_lettered=letters, quarantined=quarantined, repaired_bits=repaired,
         )  # fmt: skip
-        return freed, requeued, letters
+        return freed, requeued, letters, quarantined
 
     def _expire_orphans(self) -> None:
         """Free the slots of tickets outside every queue whose sender is gone and nobody claims."""

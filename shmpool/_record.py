@@ -10,6 +10,7 @@ from shmpool import _core
 from shmpool._layout import SHEET
 
 if TYPE_CHECKING:
+    from shmpool._borrow import Borrow
     from shmpool._lease import Lease
 
 
@@ -22,9 +23,9 @@ class Record:
     """
 
     __slots__ = ("_lease",)
-    _lease: Lease
+    _lease: Lease | Borrow
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lease: Lease | Borrow) -> None:
         object.__setattr__(self, "_lease", lease)
 
     @property
@@ -40,6 +41,7 @@ class Record:
 
     def assign(self, values: Any) -> None:
         """Set the whole record: a tuple, or another record of the dtype."""
+        self._lease._check_writable()
         self._array()[()] = values
 
     def _array(self) -> np.ndarray[Any, np.dtype[Any]]:
@@ -58,6 +60,7 @@ class Record:
         return value
 
     def __setitem__(self, field: str, value: Any) -> None:
+        self._lease._check_writable()
         self._array()[field] = value
 
     def __getattr__(self, field: str) -> Any:

@@ -32,19 +32,20 @@ SHM = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory, sh
 
 
 class Segment:
-    """A segment that this process made and will unlink.
+    """A segment that this process made and will unlink; memory is behind its first bytes only.
 
     Raises FileExistsError if the name is taken, OutOfSharedMemoryError if there is no
     memory for it: then nothing of it is left behind.
     """
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, size: int, committed: int) -> None:
         self.name = name
         self._memory = shared_memory.SharedMemory(name, create=True, size=size)
         self._memory.close()  # the core maps it itself
         try:
-            with opened(name) as fd:
-                commit(fd, size)
+            if committed:
+                with opened(name) as fd:
+                    commit(fd, committed)
         except BaseException:
             self.unlink()
             raise
@@ -80,7 +81,7 @@ def check_room(size: int, what: str) -> None:
         raise out_of_memory(size, what)
 
 
-def out_of_memory(size: int, what: str = "") -> OutOfSharedMemoryError:
+def out_of_memory(size: int, what: str = "", **facts: int) -> OutOfSharedMemoryError:
     """The error for a /dev/shm that is too small, with the numbers and the remedy."""
     space = os.statvfs(SHM)
     free, total = space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
@@ -90,7 +91,7 @@ def out_of_memory(size: int, what: str = "") -> OutOfSharedMemoryError:
         f"slots, remove what lies in {SHM}, or make it larger (docker run --shm-size=1g, "
         f"mount -o remount,size=1g {SHM})"
     )
-    return OutOfSharedMemoryError(message, needed=size, free=free, total=total)
+    return OutOfSharedMemoryError(message, needed=size, free=free, total=total, **facts)
 
 
 @contextmanager

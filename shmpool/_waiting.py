@@ -11,6 +11,7 @@ from shmpool._attachment import Attachment
 from shmpool.errors import ArgumentError
 
 T = TypeVar("T")
+Things = tuple[tuple[int, int], ...]
 
 SLICE = 0.1  # seconds: what a wake-up lost to a kill costs at most
 
@@ -23,13 +24,13 @@ def check_timeout(timeout: float | None) -> None:
 
 def wait_for(
     mapping: Attachment,
-    thing: tuple[int, int],
+    things: Things,
     attempt: Callable[[], T | None],
     timeout: float | None,
 ) -> T | None:
     """Call `attempt` until it returns something: that, or None when the time is up.
 
-    `thing` is what is waited for: (_core.FOR_SLOT, class), (FOR_TICKET, queue) or
+    `things` are what is waited for: each (_core.FOR_SLOT, class), (FOR_TICKET, queue) or
     (FOR_SPACE, queue). Raises PoolClosedError and CoordinatorDiedError, also in the
     middle of a wait, and whatever `attempt` raises. Ctrl-C ends it at once.
     """
@@ -41,23 +42,24 @@ def wait_for(
     began = time.monotonic_ns()
     deadline = None if timeout is None or timeout == math.inf else began + int(timeout * 1e9)
     try:
-        return _sleep_for(mapping, thing, attempt, deadline)
+        return _sleep_for(mapping, things, attempt, deadline)
     finally:
         mapping.count_wait(time.monotonic_ns() - began)
 
 
 def _sleep_for(
     mapping: Attachment,
-    thing: tuple[int, int],
+    things: Things,
     attempt: Callable[[], T | None],
     deadline: int | None,
 ) -> T | None:
     bell, rested = mapping.doorbell, False
-    bell.begin(thing)
+    bell.begin(things)
     try:
         while True:
             # The bit first, then the look: whoever makes one available does the opposite.
-            mapping.wait_begin(*thing)
+            for thing in things:
+                mapping.wait_begin(*thing)
             found = attempt()
             if found is not None:
                 return found
@@ -69,4 +71,4 @@ def _sleep_for(
             bell.sleep(min(seconds, SLICE))
             rested = True
     finally:
-        bell.end(thing, mapping)
+        bell.end(things, mapping)

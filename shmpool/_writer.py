@@ -3,37 +3,46 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from shmpool.errors import SlotOverflowError
+from shmpool._acquiring import acquire
+from shmpool.errors import OutOfSharedMemoryError, PoolExhaustedError, SlotOverflowError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+    from shmpool._borrow import Borrow
     from shmpool._lease import Lease
 
 _BYTE = np.dtype(np.uint8)
 
 
 class SlotFile(io.BufferedIOBase):
-    """A file over one slot, of fixed capacity: `Lease.writer()` and `Lease.reader()`.
+    """A file over one slot, as long as the largest: `Lease.writer()` and `Lease.reader()`.
 
     It holds the lease, not its memory: a write after the lease is over raises
     StaleTicketError, and an open file is no view that would keep the lease from ending.
     Closing it describes the bytes to the receiver, whose `lease.array()` and
-    `lease.reader()` then have exactly the bytes written. Does not block.
+    `lease.reader()` then have exactly the bytes written. Blocks only where a write outgrows
+    the slot and `writer(timeout=…)` allows it to wait for a larger one.
     """
 
-    def __init__(self, lease: Lease, size: int, *, writable: bool) -> None:
+    def __init__(
+        self, lease: Lease | Borrow, size: int, *, writable: bool, timeout: float | None = 0
+    ) -> None:
         self._lease = lease
+        self._timeout = timeout
         self._size = size
         self._at = 0
         self._writable = writable
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write bytes at the position. Raises SlotOverflowError, and then writes nothing."""
+        """Write bytes at the position. Raises SlotOverflowError, and then writes nothing.
+
+        Moves the lease on to a larger slot if these bytes do not fit: see `Lease.writer`.
+        """
         self._check(writing=True)
         with memoryview(data) as view:
             count = view.nbytes
@@ -44,7 +53,7 @@ class SlotFile(io.BufferedIOBase):
             self._make_room(self._at + count)
             if self._at > self._size:
                 self._fill(self._size, self._at)
-            self._lease._write_at(self._at, view)
+            cast("Lease", self._lease)._write_at(self._at, view)
         self._at += count
         self._size = max(self._size, self._at)
         return count
@@ -53,15 +62,38 @@ class SlotFile(io.BufferedIOBase):
         if needed <= self._lease.nbytes:
             return
         self._lease._mapping.count_overflow()
-        message = (
-            f"the slot has {self._lease.nbytes} bytes, at least {needed} were needed: create the "
-            f"pool with slot_size={needed} or more"
-        )
-        raise SlotOverflowError(message, needed=needed, slot_size=self._lease.nbytes)
+        larger = self._larger(needed)
+        try:
+            self._move_to(larger)
+        except BaseException:
+            larger.release()
+            raise
+
+    def _larger(self, needed: int) -> Lease:
+        """A lease of a slot with so many bytes. Raises SlotOverflowError."""
+        lease = self._lease
+        facts = {"needed": needed, "slot_size": lease.nbytes}
+        message = f"the slot has {lease.nbytes} bytes, at least {needed} were needed: "
+        if needed > lease._mapping.spec.classes[-1].slot_size:
+            message += f"create the pool with slot_size={needed} or more"
+            raise SlotOverflowError(message, **facts)
+        try:
+            return acquire(lease._mapping, needed, self._timeout)
+        except (PoolExhaustedError, OutOfSharedMemoryError) as error:
+            message += f"there are larger ones, but {error}; writer(timeout=…) waits for one"
+            raise SlotOverflowError(message, **facts) from error
+
+    def _move_to(self, larger: Lease) -> None:
+        with memoryview(self._lease) as whole, whole[: self._size] as written:
+            larger._write_at(0, written)
+        lease = cast("Lease", self._lease)  # a Borrow has no writer
+        if lease._mapping.spec.record is not None:
+            larger.header.assign(lease.header.copy())
+        lease._move(larger)
 
     def _fill(self, start: int, end: int) -> None:
         """Zero the gap that a seek beyond the end leaves, as files do."""
-        self._lease._write_at(start, bytes(end - start))
+        cast("Lease", self._lease)._write_at(start, bytes(end - start))
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read up to `size` bytes from the position, all that there are by default."""
@@ -129,15 +161,19 @@ class SlotFile(io.BufferedIOBase):
             raise ValueError("I/O operation on a closed file over a slot")
         if writing and not self._writable:
             raise io.UnsupportedOperation("a reader: use lease.writer() to write")
-        self._lease._check()
+        if writing:
+            self._lease._check_writable()
+        else:
+            self._lease._check()
 
     def __del__(self) -> None:
         """Do not close: collected unclosed, it must not describe what has become of the slot."""
 
     def flush(self) -> None:
         """Describe the bytes written so far to whoever gets the slot."""
-        if self._writable and not self.closed and self._lease.live:
-            self._lease._describe_as((self._size,), _BYTE)
+        lease = cast("Lease", self._lease)
+        if self._writable and not self.closed and lease.live and not lease.shared:
+            lease._describe_as((self._size,), _BYTE)
 
     def readable(self) -> bool:
         """True: what was written can be read back."""

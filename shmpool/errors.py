@@ -5,7 +5,8 @@ ShmpoolError
 │   ├── SizeError                          slots, sizes or counts out of range
 │   ├── ShapeError                         an array that does not fit its slot, or is not described
 │   ├── SlotOverflowError                  more bytes written than the slot has
-│   └── ForeignLeaseError                  a lease of one pool given to another
+│   ├── ForeignLeaseError                  a lease of one pool given to another
+│   └── SharedLeaseError                   a shared slot is read-only, and cannot be sent on
 ├── StaleTicketError                       a right that is over
 │   ├── AlreadyEndedError                  you released, put or detached it before
 │   ├── AlreadyClaimedError                somebody has claimed the ticket before
@@ -70,6 +71,7 @@ __all__ = [
     "QueueFull",
     "SegmentError",
     "ShapeError",
+    "SharedLeaseError",
     "ShmpoolError",
     "SizeError",
     "SlotOverflowError",
@@ -125,6 +127,10 @@ class SlotOverflowError(ArgumentError):
 
 class ForeignLeaseError(ArgumentError):
     """A lease of one pool was given to another."""
+
+
+class SharedLeaseError(ArgumentError):
+    """A shared slot is read-only, for its owner too, and can be neither put nor detached."""
 
 
 class StaleTicketError(ShmpoolError):

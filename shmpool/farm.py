@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from shmpool import _survey
 from shmpool._crew import Crew
 from shmpool._envelope import HEADER, ArraySpec, Envelope, RemoteTraceback, Status
 from shmpool._farm_worker import Function
-from shmpool._lease import Array, Lease
+from shmpool._lease import Lease
 from shmpool._process import usable_cpus
 from shmpool._queue import QueueOptions
 from shmpool._sizes import parse_size
+from shmpool._views import Array
 from shmpool.errors import (
     FarmError,
     LeasesAliveError,
@@ -262,7 +264,10 @@ class _Run:
 
     def _hand_out(self) -> None:
         """Send jobs as long as there are free slots."""
-        while self._next_job is not None and (lease := self._farm.pool._try_acquire(0)) is not None:
+        while (
+            self._next_job is not None
+            and (lease := self._farm.pool._mapping.try_acquire(0)) is not None
+        ):
             self._hand_out_to(lease)
 
     def _hand_out_to(self, lease: Lease) -> None:
@@ -292,7 +297,7 @@ class _Run:
             try:
                 return pool.acquire(timeout=1)
             except PoolExhaustedError as error:
-                mine = pool._slots_in_hand()
+                mine = _survey.in_hand(pool._mapping)
                 if len(mine) == pool.slots:
                     message = f"results that you keep hold all {len(mine)} slots: release some"
                     raise FarmError(message, slots=mine) from error

@@ -11,24 +11,27 @@ from typing import Any, Self
 
 from numpy.typing import DTypeLike
 
-from shmpool import _audit, _core, _create, _explain
+from shmpool import _audit, _core, _create, _peek, _plan, _survey
+from shmpool._acquiring import acquire, fitting
 from shmpool._attachment import Attachment
+from shmpool._borrow import Borrow
 from shmpool._header import PoolSpec
-from shmpool._layout import ControlView, Standing, State, Status, Word
+from shmpool._layout import State, Status
 from shmpool._lease import Lease
 from shmpool._queue import Queue
 from shmpool._reaper import Reaper
+from shmpool._segment import out_of_memory
 from shmpool._sizes import show_size
-from shmpool._statistics import MemberStatistics, PoolStatistics
+from shmpool._statistics import PoolStatistics, Quarantined
 from shmpool._ticket import Ticket
-from shmpool._waiting import wait_for
-from shmpool.errors import ArgumentError, LeasesAliveError, SizeError
+from shmpool._views import Array
+from shmpool.errors import ArgumentError, LeasesAliveError
 
 SPIN = 50e-6  # seconds: about what a sleep and a wake-up cost
 
 
 class Pool(_core.PoolBase):
-    """A pool of equal slots in shared memory, made by `create` or joined by `attach`.
+    """A pool of slots in shared memory, made by `create` or joined by `attach`.
 
     A context manager: leaving it closes the pool. A Pool pickled into the arguments of a
     child process attaches there; a forked child joins at its first use. Threads may share it.
@@ -61,10 +64,12 @@ class Pool(_core.PoolBase):
     @classmethod
     def create(
         cls,
-        slots: int,
-        slot_size: int | str,
+        slots: int | None = None,
+        slot_size: int | str | None = None,
         *,
-        queues: _create.QueueNames = (),
+        max_slots: int | None = None,
+        classes: _plan.SizeClasses | None = None,
+        queues: _plan.QueueNames = (),
         name: str | None = None,
         header: DTypeLike | None = None,
         members: int = _core.MAX_MEMBERS,
@@ -77,7 +82,10 @@ class Pool(_core.PoolBase):
         """Make a pool and become its coordinator: its reaper, and who unlinks it.
 
         slots: 1 to 65,535. slot_size: bytes, or a text such as "6 MiB"; slots of a page or
-        more take whole pages. queues: names, or names with QueueOptions, at most 31.
+        more take whole pages. max_slots: how many there may be; those beyond `slots` get memory
+        when all others are held. classes: instead of these, slots of several sizes, up to 8:
+        (slot_size, slots) or (slot_size, slots, max_slots) for each.
+        queues: names, or names with QueueOptions, at most 31.
         name: for `attach`; a random one by default. header: a structured dtype, a record of
         which travels with each slot. members: how many processes may attach, at most 255.
         reuse: "warm" gives the lowest free slot, still in the cache; "cold" goes round.
@@ -85,13 +93,12 @@ class Pool(_core.PoolBase):
         spin: seconds to poll before sleeping, where there is more than one CPU; 0 never.
         orphan_grace: seconds for which a detached ticket outlives its sender.
 
-        All memory is there when this returns: nothing fails later for want of it. Does not
-        block. Raises SizeError, ArgumentError, OutOfSharedMemoryError, PoolExistsError,
+        The memory of `slots` is there when this returns: they fail no more for want of it. Does
+        not block. Raises SizeError, ArgumentError, OutOfSharedMemoryError, PoolExistsError,
         OrphanedPoolError.
         """
-        spec = _create.plan(
-            slots, slot_size, queues, name, header, members, reuse, views, orphan_grace
-        )
+        size_classes = _plan.plan_classes(slots, slot_size, max_slots, classes)
+        spec = _plan.plan(size_classes, queues, name, header, members, reuse, views, orphan_grace)
         mapping, estate = _create.make(spec, spin, member_name or _own_name())
         try:
             reaper = Reaper(mapping)
@@ -123,13 +130,13 @@ class Pool(_core.PoolBase):
 
     @property
     def slots(self) -> int:
-        """How many slots there are."""
+        """How many slots there are, with those that have no memory yet."""
         return self._spec.slots
 
     @property
     def slot_size(self) -> int:
-        """Bytes of a slot."""
-        return self._spec.classes[0].slot_size
+        """Bytes of a slot; of the largest, where there are several sizes."""
+        return self._spec.classes[-1].slot_size
 
     @property
     def closed(self) -> bool:
@@ -147,7 +154,9 @@ class Pool(_core.PoolBase):
         return self._queues[name]
 
     def claim(self, ticket: Ticket | int) -> Lease:
-        """Turn a detached ticket, come by any channel, into a lease: once. Does not block.
+        """Turn a ticket that was detached, or is in quarantine, into a lease: once.
+
+        However it came: by pipe, socket, file. Does not block.
 
         Raises AlreadyClaimedError or StaleTicketError, PoolClosedError, CoordinatorDiedError.
         """
@@ -157,46 +166,94 @@ class Pool(_core.PoolBase):
         return lease
 
     def _acquire_slow(self, nbytes: int | None = None, /, *, timeout: float | None = None) -> Lease:
-        if nbytes is not None and not 0 <= nbytes <= self.slot_size:
-            message = f"{nbytes} bytes do not fit into a slot of {self.slot_size}"
-            raise SizeError(message, needed=nbytes, slot_size=self.slot_size)
-        mapping = self._mapping
-        lease = wait_for(mapping, (_core.FOR_SLOT, 0), lambda: self._try_acquire(0), timeout)
-        if lease is None:
-            mapping.count_exhausted()
-            raise _explain.exhausted(self._spec, mapping.view(), timeout or 0.0)
-        return lease
+        return acquire(self._mapping, nbytes, timeout)
 
     def _acquire_nowait_slow(self, nbytes: int | None = None, /) -> Lease:
         return self._acquire_slow(nbytes, timeout=0)
+
+    def borrow(self, ticket: Ticket | int) -> Borrow:
+        """Read what a ticket of `Lease.share()` stands for, with others, as often as you like.
+
+        Does not block. Raises StaleTicketError when its owner has released it, or never shared
+        it; PoolClosedError, CoordinatorDiedError.
+        """
+        ticket = Ticket(ticket)
+        self._mapping.check()
+        borrow: Borrow = self._mapping.borrow(ticket)
+        return borrow
+
+    def peek(self, ticket: Ticket | int) -> Array:
+        """Copy what a ticket stands for, without a right to it and without keeping anybody from it.
+
+        A new array as the sender described it, the whole slot in bytes if nobody did. Of tickets
+        that wait in a queue or are detached, shared or in quarantine: in these nobody writes.
+        The slot is looked at before and after the copy. Does not block.
+
+        Raises StaleTicketError if the ticket is over, or was by the end of the copy; a
+        CorruptSegmentError or ShapeError for a description that is none.
+
+        >>> import shmpool
+        >>> with shmpool.Pool.create(slots=1, slot_size=4096) as pool:
+        ...     lease = pool.acquire()
+        ...     lease.array(3, "u1")[:] = 7
+        ...     ticket = lease.detach()
+        ...     pool.peek(ticket), pool.claim(ticket).release()
+        (array([7, 7, 7], dtype=uint8), None)
+        """
+        ticket = Ticket(ticket)
+        self._mapping.check()
+        return _peek.peek(self._mapping, ticket)
+
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """The slots held out by on_death="quarantine", as of a moment ago.
+
+        `peek(ticket)` looks at one; `claim(ticket)` turns it into a lease, to be released or
+        sent on.
+        """
+        return _survey.quarantined(self._mapping)
+
+    def grow(self, slots: int = 1, nbytes: int | None = None) -> int:
+        """Fetch memory for up to `slots` more slots of `nbytes` bytes now: for how many.
+
+        Of the smallest class that fits, as `acquire` would one by one. Blocks for as long as
+        the system takes. Raises SizeError, and OutOfSharedMemoryError with `grown` slots done.
+        """
+        mapping = self._mapping
+        mapping.check()
+        number = fitting(self._spec, nbytes)
+        for grown in range(slots):
+            if not mapping.grow(number):
+                if mapping.starved():
+                    raise out_of_memory(mapping.starved(), "one more slot", grown=grown)
+                return grown
+        return slots
+
+    def trim(self) -> int:
+        """Give the memory of all free slots back to the system: how many bytes.
+
+        The next acquire fetches it again, and may then fail for want of it. Slots smaller than
+        a page keep theirs: they share it. Blocks for as long as the system takes.
+        """
+        mapping = self._mapping
+        mapping.check()
+        trimmed = 0
+        for number, size_class in enumerate(self._spec.classes):
+            below = size_class.max_count
+            while (below := mapping.trim(number, below)) >= 0:
+                trimmed += size_class.stride
+        return trimmed
 
     def audit(self) -> dict[str, int]:
         """Check every invariant of the pool against its memory: slots by state.
 
         Exact while no other process moves. Raises AuditError naming slot, word and rule.
         """
-        counts = _audit.audit(self._spec, self._mapping.view())
+        counts = _audit.audit(self._spec, self._mapping.view(), self._mapping.shown)
         return {state.name.lower(): counts[state] for state in State}
 
     def statistics(self) -> PoolStatistics:
         """A frozen snapshot of slots, queues and members, as of a moment ago."""
-        view = self._mapping.view()
-        words = [Word.unpack(packed) for packed in view.words().tolist()]
-        states = {s.name.lower(): sum(w.state is s for w in words) for s in State}
-        totals = view.status.dtype.names or ()
-        kept = [name for name in totals if name not in ("status", "joins", "doorbells")]
-        return PoolStatistics(
-            name=self.name,
-            slots=self.slots,
-            **states,
-            slot_size=self.slot_size,
-            stride=self._spec.classes[0].stride,
-            payload_bytes=self._spec.payload_size,
-            control_bytes=self._spec.control_size,
-            queues={q.name: self.queue(q.name).qsize() for q in self._spec.queues},
-            **{name: int(view.status[name]) for name in kept},
-            members=_member_statistics(view, words),
-        )
+        return _survey.pool_statistics(self._mapping)
 
     def unlink(self) -> None:
         """Remove the pool's names from /dev/shm now: nobody can attach any more, all else goes on.
@@ -213,7 +270,8 @@ class Pool(_core.PoolBase):
         Wakes every waiter: waits and acquires raise PoolClosedError. Leases in hand stay
         usable until they are released. Blocks for a round of the reaper, some 20 ms at most.
 
-        Raises LeasesAliveError, when all that is done, if this process still holds leases.
+        Raises LeasesAliveError, when all that is done, if this process still holds leases or
+        borrows.
         Arrays whose lease was collected are no leases: they stay readable.
         """
         if self._mapping.closed:
@@ -226,17 +284,12 @@ class Pool(_core.PoolBase):
         self._queues.clear()
         leases = self._mapping.leases
         if leases:
-            slots = self._slots_in_hand()
+            slots = _survey.in_hand(self._mapping)
             message = (
                 f"pool {self.name!r} was closed with {leases} leases in hand (slots {slots}): it "
                 f"is closed, and they stay usable, but release them first, or use `with`"
             )
             raise LeasesAliveError(message, slots=slots)
-
-    def _slots_in_hand(self) -> list[int]:
-        me = self._mapping.me
-        words = [Word.unpack(packed) for packed in self._mapping.view().words().tolist()]
-        return [slot for slot, w in enumerate(words) if w.state is State.LEASED and w.owner == me]
 
     def __enter__(self) -> Self:
         return self
@@ -255,7 +308,10 @@ class Pool(_core.PoolBase):
                 raise
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else f"{self.slots} slots of {show_size(self.slot_size)}"
+        sizes = " and ".join(
+            f"{c.max_count} slots of {show_size(c.slot_size)}" for c in self._spec.classes
+        )
+        state = "closed" if self.closed else sizes
         return f"<Pool {self.name!r}, {state}>"
 
 
@@ -266,22 +322,6 @@ def _attach(kind: type[Pool], name: str, spin: float) -> Pool:
 def _own_name() -> str:
     name = current_process().name
     return name if name != "MainProcess" else Path(sys.argv[0]).name or "python"
-
-
-def _member_statistics(view: ControlView, words: list[Word]) -> tuple[MemberStatistics, ...]:
-    counters = ("acquired", "released", "put", "got", "detached", "claimed", "stale", "rung",
-                "waits", "exhausted", "overflows")  # fmt: skip
-    rows = []
-    for index in range(1, len(view.members)):
-        if view.standing(index) is not Standing.ACTIVE:
-            continue
-        record = view.members[index]
-        held = sum(w.owner == index and w.state in (State.LEASED, State.SHARED) for w in words)
-        counted: dict[str, Any] = {name: int(record[name]) for name in counters}
-        waited = int(record["waited_ns"]) / 1e9
-        who = (index, view.member_name(index), view.pid(index), held)
-        rows.append(MemberStatistics(*who, **counted, waited=waited))
-    return tuple(rows)
 
 
 def _close(mapping: Attachment, reaper: Reaper | None, estate: _create.Estate | None) -> None:

@@ -78,7 +78,7 @@ int queue_specs_parse(PyObject *specs, sp_pool *pool)
         if (!PyArg_ParseTuple(PyTuple_GET_ITEM(specs, (Py_ssize_t)i), "IIII", &spec->on_death,
                               &spec->max_attempts, &spec->dead_letter, &spec->maxsize))
             return -1;
-        if (spec->on_death > SP_DISCARD || spec->dead_letter > pool->geometry.queues) {
+        if (spec->on_death > SP_QUARANTINE || spec->dead_letter > pool->geometry.queues) {
             PyErr_Format(PyExc_ValueError, "spec of queue %u out of range", i + 1);
             return -1;
         }
@@ -155,8 +155,10 @@ static const Field fields[] = {
     FIELD(sp_status, dead_lettered),
     FIELD(sp_status, repaired_bits),
     FIELD(sp_status, expired_tickets),
+    FIELD(sp_status, quarantined),
     RECORD(sp_class_state),
     FIELD(sp_class_state, waiting),
+    FIELD(sp_class_state, uncommitted),
     RECORD(sp_queue_state),
     FIELD(sp_queue_state, head),
     FIELD(sp_queue_state, tail),
@@ -182,11 +184,16 @@ static const Field fields[] = {
     FIELD(sp_member, waited_ns),
     FIELD(sp_member, exhausted),
     FIELD(sp_member, overflows),
+    FIELD(sp_member, moved),
+    FIELD(sp_member, shared),
+    FIELD(sp_member, borrowed),
+    FIELD(sp_member, received),
     RECORD(sp_slot),
     FIELD(sp_slot, word),
     FIELD(sp_slot, readers),
     FIELD(sp_slot, since_ns),
     FIELD(sp_slot, delivery),
+    FIELD(sp_slot, death),
     RECORD(sp_sheet),
     FIELD(sp_sheet, dimensions),
     FIELD(sp_sheet, dtype_length),

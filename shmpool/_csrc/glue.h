@@ -5,7 +5,12 @@
  *   mapping.c   Mapping: one process's attachment to a pool's memory
  *   waiting.c   ... who waits for what, and waking them
  *   upkeep.c    ... what is rare, and the reaper's tools
- *   lease.c     Span: memory that views keep alive; LeaseBase: the right to a slot
+ *   memory.c    ... leasing, fetching memory for slots, giving it back to the system
+ *   peek.c      ... reading without a right
+ *   span.c      Span: memory that views keep alive, and the end of a right
+ *   right.c     what LeaseBase and BorrowBase have in common
+ *   lease.c     LeaseBase: the exclusive right to a slot
+ *   borrow.c    BorrowBase: the right to read one that is shared
  *   handles.c   PoolBase, QueueBase: acquire, put and get with their fast paths
  *   bell.c      Bell: what a member sleeps on
  *
@@ -17,6 +22,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <structmember.h>
 
 #include "sp_reap.h"
 #include "sp_wait.h"
@@ -31,6 +37,9 @@ typedef struct {
     PyObject_HEAD
     sp_pool pool;
     uint8_t *slab[SP_MAX_CLASSES];
+    int slab_fd[SP_MAX_CLASSES]; /* to fetch memory and give it back, -1: none */
+    uint32_t *borrows;           /* how many Borrows of each slot are alive here, NULL: none yet */
+    uint64_t starved;            /* bytes that the last attempt to grow could not have, 0: none */
     uint64_t control_size;
     uint64_t epoch;         /* fork epoch in which this process joined */
     uint64_t next_check_ns; /* when to look again whether the coordinator lives */
@@ -43,32 +52,39 @@ typedef struct {
     PyObject *bells;        /* member index -> callable that rings it, or None */
 } MappingObject;
 
-/* Memory of one lease, kept by every view of it. When the lease is collected before its
- * views, the right passes to the span and ends with the last of them. */
+/* A right as an object holds it: with a borrow, the word is what its ticket stands for. */
+typedef struct {
+    sp_right at;
+    uint64_t epoch;
+    bool borrowed;
+} Right;
+
+/* Memory of one right, kept by every view of it. When a lease or borrow is collected before
+ * its views, the right passes to the span and ends with the last of them. */
 typedef struct {
     PyObject_HEAD
     MappingObject *mapping;
     uint8_t *memory;
     Py_ssize_t length;
-    uint64_t epoch;
-    sp_right right;
+    bool readonly;
     bool holds;
+    Right right;
 } SpanObject;
 
+/* A Lease or a Borrow. */
 typedef struct {
     PyObject_HEAD
     MappingObject *mapping;
     SpanObject *span; /* NULL until something looks at the memory */
     PyObject *weakrefs;
-    uint64_t epoch;
-    sp_right right;
+    Right right;
     Ending ending;
     uint32_t ended_in; /* queue number, for PUT */
-} LeaseObject;
+} RightObject;
 
 /* Goes up in every forked child: what was made under another value is the parent's. */
 extern uint64_t fork_epoch;
-extern PyTypeObject *mapping_type, *span_type, *lease_type;
+extern PyTypeObject *mapping_type, *span_type, *lease_type, *borrow_type;
 
 static inline sp_member *mapping_me(MappingObject *self)
 {
@@ -89,10 +105,12 @@ PyObject *mapping_fail_corrupt(MappingObject *self, const char *what);
 int mapping_ring(MappingObject *self, sp_atomic_u64 *mask);
 void mapping_ring_quietly(MappingObject *self, sp_atomic_u64 *mask);
 void mapping_right_over(MappingObject *self);
-int mapping_refuse_foreign(MappingObject *self, LeaseObject *lease);
+int mapping_refuse_foreign(MappingObject *self, RightObject *lease);
+int mapping_refuse_shared(MappingObject *self, RightObject *lease, const char *action);
 
-/* waiting.c, upkeep.c: more methods of Mapping */
-extern PyMethodDef waiting_methods[], upkeep_methods[];
+/* waiting.c, upkeep.c, memory.c, peek.c, borrow.c: more methods of Mapping */
+extern PyMethodDef waiting_methods[], upkeep_methods[], memory_methods[], peek_methods[],
+    borrowing_methods[];
 sp_atomic_u64 *mapping_mask(MappingObject *self, int kind, unsigned int index);
 int mapping_ring_everybody(MappingObject *self, sp_atomic_u64 *mask);
 
@@ -110,17 +128,64 @@ static inline bool mapping_ready(const MappingObject *self, uint64_t now)
     return LIKELY(mapping_usable(self) && now < self->next_check_ns);
 }
 
-/* lease.c */
+static inline uint8_t *mapping_slot_memory(const MappingObject *self, uint32_t slot, uint64_t *length)
+{
+    uint32_t class = sp_pool_class_of(&self->pool, slot);
+    const sp_class_geometry *c = &self->pool.geometry.of_class[class];
+    *length = c->slot_size;
+    return self->slab[class] + (slot - c->first) * c->stride;
+}
+
+/* A slot of the pool from a Python integer: 0, or -1 with an exception. */
+int mapping_slot_from(MappingObject *self, PyObject *number, uint32_t *slot);
+/* A ticket from a Python integer whose slot the pool has: 0, or -1 with an exception. */
+int mapping_ticket_from(MappingObject *self, PyObject *number, const char *action, uint64_t *ticket);
+
+/* memory.c */
+PyObject *mapping_lease(MappingObject *self, uint32_t class, uint64_t now);
+
+/* span.c */
+void free_object(PyObject *object);
 SpanObject *span_new(MappingObject *mapping, uint8_t *memory, uint64_t length);
+int span_getbuffer(SpanObject *self, Py_buffer *view, int flags);
+bool right_end(MappingObject *mapping, const Right *right);
+void right_end_quietly(MappingObject *mapping, const Right *right);
+
+/* right.c */
+PyObject *right_new(PyTypeObject *class, MappingObject *mapping, const sp_right *at, bool borrowed);
+int right_usable(RightObject *self, const char *action);
+int right_unviewed(RightObject *self, const char *action);
+void right_over(RightObject *self, Ending ending, uint32_t queue);
+SpanObject *right_span(RightObject *self);
+PyObject *right_memory(RightObject *self, PyObject *none);
+PyObject *right_check(RightObject *self, PyObject *none);
+PyObject *right_description(RightObject *self, PyObject *none);
+PyObject *right_release(RightObject *self, PyObject *none);
+PyObject *right_enter(RightObject *self, PyObject *none);
+PyObject *right_exit(RightObject *self, PyObject *const *args, Py_ssize_t count);
+int right_getbuffer(RightObject *self, Py_buffer *view, int flags);
+void right_releasebuffer(RightObject *self, Py_buffer *view);
+void right_dealloc(RightObject *self);
+extern PyGetSetDef right_getset[];
+extern PyMemberDef right_members[];
+
+/* lease.c */
 PyObject *lease_new(MappingObject *mapping, const sp_right *right);
-int lease_usable(LeaseObject *self, const char *action);
-int lease_unviewed(LeaseObject *self, const char *action);
-void lease_over(LeaseObject *self, Ending ending, uint32_t queue);
+
+/* What the slots taken over from others are worth: bytes that no pipe had to carry. */
+static inline void mapping_count_received(MappingObject *self, uint32_t slot)
+{
+    uint32_t class = sp_pool_class_of(&self->pool, slot);
+    sp_atomic_u64 *received = &mapping_me(self)->received;
+    sp_store_relaxed(received, sp_load_relaxed(received) + self->pool.geometry.of_class[class].slot_size);
+}
 
 /* Steps in building the module: 0 or -1. */
 int module_add_geometry(PyObject *module);
 int module_add_mapping(PyObject *module);
+int module_add_span(PyObject *module);
 int module_add_lease(PyObject *module);
+int module_add_borrow(PyObject *module);
 int module_add_handles(PyObject *module);
 int module_add_bell(PyObject *module);
 

@@ -2,8 +2,6 @@
  * has to wait, explain or rejoin is the Python method whose name ends in _slow. */
 #include "glue.h"
 
-#include <structmember.h>
-
 typedef struct {
     PyObject_HEAD
     MappingObject *mapping; /* NULL until attached */
@@ -56,28 +54,34 @@ static bool is_zero(PyObject *timeout)
 
 /* --- acquire ------------------------------------------------------------------------ */
 
-/* NULL without an exception: nothing free. `now` is checked and recorded. */
-static PyObject *lease_free_slot(MappingObject *mapping, uint32_t class, uint64_t now)
+/* The class for acquire's first argument, if that is a plain number that some class fits. */
+static bool class_for(const MappingObject *mapping, PyObject *const *args, Py_ssize_t count, uint32_t *class)
 {
-    sp_right right;
-    if (sp_acquire(&mapping->pool, class, now, &right) != SP_OK)
-        return NULL;
-    sp_count(&mapping_me(mapping)->acquired);
-    return lease_new(mapping, &right);
+    *class = 0;
+    if (LIKELY(count == 0))
+        return true;
+    if (count != 1 || !PyLong_CheckExact(args[0]) || Py_SIZE(args[0]) < 0)
+        return false;
+    unsigned long long nbytes = PyLong_AsUnsignedLongLong(args[0]);
+    if (nbytes == (unsigned long long)-1 && PyErr_Occurred())
+        PyErr_Clear();
+    *class = sp_pool_fitting(&mapping->pool, nbytes);
+    return *class < mapping->pool.geometry.classes;
 }
 
-static PyObject *try_acquire(PoolObject *self)
+static PyObject *try_acquire(PoolObject *self, PyObject *const *args, Py_ssize_t count)
 {
     uint64_t now = clock_coarse_ns();
-    if (UNLIKELY(self->mapping == NULL) || !mapping_ready(self->mapping, now))
-        return NULL;
-    return lease_free_slot(self->mapping, 0, now);
+    uint32_t class;
+    bool ready = LIKELY(self->mapping != NULL) && mapping_ready(self->mapping, now) &&
+                 class_for(self->mapping, args, count, &class);
+    return ready ? mapping_lease(self->mapping, class, now) : NULL;
 }
 
 static PyObject *pool_acquire(PoolObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
 {
-    if (LIKELY(count == 0 && only_timeout(args, keywords))) {
-        PyObject *lease = try_acquire(self);
+    if (LIKELY(only_timeout(args + count, keywords))) {
+        PyObject *lease = try_acquire(self, args, count);
         if (LIKELY(lease != NULL) || PyErr_Occurred())
             return lease;
     }
@@ -86,29 +90,10 @@ static PyObject *pool_acquire(PoolObject *self, PyObject *const *args, Py_ssize_
 
 static PyObject *pool_acquire_nowait(PoolObject *self, PyObject *const *args, Py_ssize_t count)
 {
-    PyObject *lease = count == 0 ? try_acquire(self) : NULL;
+    PyObject *lease = try_acquire(self, args, count);
     if (LIKELY(lease != NULL) || PyErr_Occurred())
         return lease;
     return call_slow((PyObject *)self, str_acquire_nowait_slow, args, count, NULL);
-}
-
-static PyObject *none_unless_error(PyObject *result)
-{
-    if (result != NULL || PyErr_Occurred())
-        return result;
-    Py_RETURN_NONE;
-}
-
-static PyObject *pool_try_acquire(PoolObject *self, PyObject *number)
-{
-    unsigned long class = PyLong_AsUnsignedLong(number);
-    if (PyErr_Occurred())
-        return NULL;
-    if (self->mapping == NULL || class >= self->mapping->pool.geometry.classes)
-        return PyErr_Format(PyExc_IndexError, "no class %lu", class);
-    if (!mapping_usable(self->mapping))
-        Py_RETURN_NONE;
-    return none_unless_error(lease_free_slot(self->mapping, (uint32_t)class, clock_coarse_ns()));
 }
 
 static PyObject *pool_bind(PoolObject *self, PyObject *mapping)
@@ -150,27 +135,27 @@ static bool queue_open(const QueueObject *self)
     return !sp_load_seq_cst(&sp_pool_queue(&self->mapping->pool, self->number)->closed);
 }
 
-static PyObject *put_failed(MappingObject *mapping, LeaseObject *lease, sp_result result)
+static PyObject *put_failed(MappingObject *mapping, RightObject *lease, sp_result result)
 {
     if (result == SP_CORRUPT)
         return mapping_fail_corrupt(mapping, "a ring has no room for a ticket");
     if (result == SP_SPENT)
         return mapping_fail_corrupt(mapping, "the generations of a slot are used up");
-    lease_over(lease, RELEASED, 0);
-    return mapping_fail_stale(mapping, "put", lease->right.slot, sp_word_generation(lease->right.word),
-                              LIVE, 0);
+    right_over(lease, RELEASED, 0);
+    const sp_right *at = &lease->right.at;
+    return mapping_fail_stale(mapping, "put", at->slot, sp_word_generation(at->word), LIVE, 0);
 }
 
-static PyObject *put_lease(QueueObject *self, LeaseObject *lease)
+static PyObject *put_lease(QueueObject *self, RightObject *lease)
 {
     MappingObject *mapping = self->mapping;
-    if (lease_unviewed(lease, "put") < 0)
+    if (right_unviewed(lease, "put") < 0)
         return NULL;
-    sp_result result = sp_put(&mapping->pool, &lease->right, self->number, clock_coarse_ns());
+    sp_result result = sp_put(&mapping->pool, &lease->right.at, self->number, clock_coarse_ns());
     if (result != SP_OK)
         return put_failed(mapping, lease, result);
     sp_count(&mapping_me(mapping)->put);
-    lease_over(lease, PUT, self->number);
+    right_over(lease, PUT, self->number);
     if (mapping_ring(mapping, sp_pool_queue(&mapping->pool, self->number)->waiting) < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -183,8 +168,11 @@ static int put_refuse(QueueObject *self, PyObject *object)
                      "or claim() a ticket", Py_TYPE(object)->tp_name);
         return -1;
     }
-    LeaseObject *lease = (LeaseObject *)object;
-    return mapping_refuse_foreign(self->mapping, lease) < 0 || lease_usable(lease, "put") < 0 ? -1 : 0;
+    RightObject *lease = (RightObject *)object;
+    if (mapping_refuse_foreign(self->mapping, lease) < 0 || right_usable(lease, "put") < 0)
+        return -1;
+    bool shared = sp_word_state(lease->right.at.word) == SP_SHARED;
+    return UNLIKELY(shared) ? mapping_refuse_shared(self->mapping, lease, "put") : 0;
 }
 
 static PyObject *queue_check(QueueObject *self, PyObject *object)
@@ -201,7 +189,7 @@ static PyObject *queue_put(QueueObject *self, PyObject *const *args, Py_ssize_t 
             return NULL;
         if (LIKELY(mapping_ready(self->mapping, clock_coarse_ns()) && queue_open(self) &&
                    queue_has_room(self)))
-            return put_lease(self, (LeaseObject *)args[0]);
+            return put_lease(self, (RightObject *)args[0]);
     }
     return call_slow((PyObject *)self, str_put_slow, args, count, keywords);
 }
@@ -213,7 +201,7 @@ static PyObject *queue_try_put(QueueObject *self, PyObject *object)
         return NULL;
     if (!queue_has_room(self))
         Py_RETURN_FALSE;
-    PyObject *done = put_lease(self, (LeaseObject *)object);
+    PyObject *done = put_lease(self, (RightObject *)object);
     Py_XDECREF(done);
     return done ? Py_NewRef(Py_True) : NULL;
 }
@@ -230,6 +218,7 @@ static PyObject *claim_next(QueueObject *self, uint64_t now)
     if (result != SP_OK)
         return NULL;
     sp_count(&mapping_me(mapping)->got);
+    mapping_count_received(mapping, right.slot);
     PyObject *lease = lease_new(mapping, &right);
     if (lease && mapping->pool.queue_spec[self->number - 1].maxsize &&
         mapping_ring(mapping, sp_pool_queue(&mapping->pool, self->number)->waiting_space) < 0)
@@ -317,7 +306,8 @@ static PyObject *queue_try_get(QueueObject *self, PyObject *Py_UNUSED(none))
 {
     if (!mapping_usable(self->mapping))
         Py_RETURN_NONE;
-    return none_unless_error(claim_next(self, clock_coarse_ns()));
+    PyObject *lease = claim_next(self, clock_coarse_ns());
+    return lease || PyErr_Occurred() ? lease : Py_NewRef(Py_None);
 }
 
 /* --- the objects -------------------------------------------------------------------------- */
@@ -351,14 +341,15 @@ static PyGetSetDef handle_getset[] = {
 static PyMethodDef pool_methods[] = {
     {"acquire", FASTCALL(pool_acquire),
      "acquire($self, nbytes=None, /, *, timeout=None)\n--\n\n"
-     "Lease a free slot: the one that was free last, still warm in the cache.\n\n"
+     "Lease a free slot of at least `nbytes` bytes: of the smallest class that has room.\n\n"
+     "A class that can grow fetches memory for one more slot before a larger class is tried.\n"
      "Blocks while every slot is held: for ever, or for `timeout` seconds (0 does not block).\n"
      "Raises PoolExhaustedError when the time is up, PoolClosedError, CoordinatorDiedError,\n"
-     "and SizeError if no slot has `nbytes` bytes."},
+     "SizeError if no slot has `nbytes` bytes, and OutOfSharedMemoryError if there is none to\n"
+     "wait for and no memory to make one."},
     {"acquire_nowait", (PyCFunction)(void (*)(void))pool_acquire_nowait, METH_FASTCALL,
      "acquire_nowait($self, nbytes=None, /)\n--\n\n"
      "As acquire, but raises PoolExhaustedError at once."},
-    {"_try_acquire", (PyCFunction)pool_try_acquire, METH_O, "A Lease, or None."},
     {"_bind", (PyCFunction)pool_bind, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -1,290 +1,123 @@
-/* Span and LeaseBase. */
+/* LeaseBase: the exclusive right to a slot, until it ends or is shared. */
 #include "glue.h"
-
-#include <structmember.h>
-
-/* --- Span ------------------------------------------------------------------------ */
-
-static void free_object(PyObject *object)
-{
-    PyTypeObject *type = Py_TYPE(object);
-    type->tp_free(object);
-    Py_DECREF(type);
-}
-
-/* Give a right back where nothing can be raised. */
-static void release_quietly(MappingObject *mapping, const sp_right *right, uint64_t epoch)
-{
-    /* In a forked child the right is the parent's: leave it alone. */
-    if (epoch != fork_epoch)
-        return;
-    if (sp_release(&mapping->pool, right) == SP_OK) {
-        sp_count(&mapping_me(mapping)->released);
-        uint32_t class = sp_pool_class_of(&mapping->pool, right->slot);
-        mapping_ring_quietly(mapping, mapping->pool.class_states[class].waiting);
-    }
-    mapping_right_over(mapping);
-}
-
-static void span_dealloc(SpanObject *self)
-{
-    if (self->holds)
-        release_quietly(self->mapping, &self->right, self->epoch);
-    Py_XDECREF(self->mapping);
-    free_object((PyObject *)self);
-}
-
-static int span_getbuffer(SpanObject *self, Py_buffer *view, int flags)
-{
-    return PyBuffer_FillInfo(view, (PyObject *)self, self->memory, self->length, 0, flags);
-}
-
-SpanObject *span_new(MappingObject *mapping, uint8_t *memory, uint64_t length)
-{
-    SpanObject *self = (SpanObject *)span_type->tp_alloc(span_type, 0);
-    if (self == NULL)
-        return NULL;
-    self->mapping = (MappingObject *)Py_NewRef(mapping);
-    self->memory = memory;
-    self->length = (Py_ssize_t)length;
-    return self;
-}
-
-static PyType_Slot span_slots[] = {
-    {Py_tp_dealloc, span_dealloc},
-    {Py_bf_getbuffer, span_getbuffer},
-    {Py_tp_doc, "Shared memory that stays mapped as long as anything looks at it."},
-    {0, NULL},
-};
-
-static PyType_Spec span_spec = {
-    .name = "shmpool._core.Span",
-    .basicsize = sizeof(SpanObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = span_slots,
-};
-
-/* --- LeaseBase ------------------------------------------------------------------- */
 
 static PyTypeObject *lease_class; /* the Python subclass that acquire and get return */
 
 PyObject *lease_new(MappingObject *mapping, const sp_right *right)
 {
-    LeaseObject *self = (LeaseObject *)lease_class->tp_alloc(lease_class, 0);
-    if (self == NULL) {
-        sp_release(&mapping->pool, right);
-        return NULL;
-    }
-    self->mapping = (MappingObject *)Py_NewRef(mapping);
-    self->epoch = fork_epoch;
-    self->right = *right;
-    mapping->live++;
-    mapping->leases++;
-    return (PyObject *)self;
+    return right_new(lease_class, mapping, right, false);
 }
 
-/* Is the right still held, here? -1 with an exception that says how it ended if not. */
-int lease_usable(LeaseObject *self, const char *action)
+static bool lease_shared(const RightObject *self)
 {
-    if (LIKELY(self->ending == LIVE && self->epoch == fork_epoch))
-        return 0;
-    int ending = self->epoch == fork_epoch ? (int)self->ending : -1;
-    mapping_fail_stale(self->mapping, action, self->right.slot, sp_word_generation(self->right.word),
-                       ending, self->ended_in);
-    return -1;
+    return sp_word_state(self->right.at.word) == SP_SHARED;
 }
 
-static bool lease_viewed(const LeaseObject *self)
+/* Can this be written to? -1 with an exception if the lease is over, or shared. */
+static int lease_writable(RightObject *self, const char *action)
 {
-    return self->span != NULL && Py_REFCNT(self->span) > 1;
+    if (right_usable(self, action) < 0)
+        return -1;
+    return LIKELY(!lease_shared(self)) ? 0 : mapping_refuse_shared(self->mapping, self, action);
 }
 
-/* Does nothing look at the memory any more? -1 with ViewsAliveError if something does. */
-int lease_unviewed(LeaseObject *self, const char *action)
+static PyObject *lease_check_writable(RightObject *self, PyObject *Py_UNUSED(none))
 {
-    if (LIKELY(!lease_viewed(self)) || self->mapping->ignore_views)
-        return 0;
-    PyObject *error = PyObject_CallMethod((PyObject *)self->mapping, "_views", "Osn", self, action,
-                                          Py_REFCNT(self->span) - 1);
-    if (error != NULL)
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    Py_XDECREF(error);
-    return -1;
-}
-
-void lease_over(LeaseObject *self, Ending ending, uint32_t queue)
-{
-    self->ending = ending;
-    self->ended_in = queue;
-    Py_CLEAR(self->span);
-    self->mapping->leases--;
-    mapping_right_over(self->mapping);
-}
-
-static PyObject *lease_release(LeaseObject *self, PyObject *Py_UNUSED(none))
-{
-    if (lease_usable(self, "release") < 0 || lease_unviewed(self, "release") < 0)
-        return NULL;
-    MappingObject *mapping = self->mapping;
-    if (sp_release(&mapping->pool, &self->right) != SP_OK) {
-        lease_over(self, RELEASED, 0);
-        return mapping_fail_stale(mapping, "release", self->right.slot,
-                                  sp_word_generation(self->right.word), LIVE, 0);
-    }
-    sp_count(&mapping_me(mapping)->released);
-    lease_over(self, RELEASED, 0);
-    uint32_t class = sp_pool_class_of(&mapping->pool, self->right.slot);
-    if (mapping_ring(mapping, mapping->pool.class_states[class].waiting) < 0)
+    if (lease_writable(self, "write to") < 0)
         return NULL;
     Py_RETURN_NONE;
 }
 
 /* LEASED -> a ticket outside every queue, as an integer. */
-static PyObject *lease_detach(LeaseObject *self, PyObject *Py_UNUSED(none))
+static PyObject *lease_detach(RightObject *self, PyObject *Py_UNUSED(none))
 {
-    if (lease_usable(self, "detach") < 0 || lease_unviewed(self, "detach") < 0)
+    if (lease_writable(self, "detach") < 0 || right_unviewed(self, "detach") < 0)
         return NULL;
     uint64_t ticket;
     MappingObject *mapping = self->mapping;
-    sp_result result = sp_detach(&mapping->pool, &self->right, clock_coarse_ns(), &ticket);
+    const sp_right *at = &self->right.at;
+    sp_result result = sp_detach(&mapping->pool, at, clock_coarse_ns(), &ticket);
     if (result == SP_SPENT)
         return mapping_fail_corrupt(mapping, "the generations of a slot are used up");
-    lease_over(self, DETACHED, 0);
+    right_over(self, DETACHED, 0);
     if (result != SP_OK)
-        return mapping_fail_stale(mapping, "detach", self->right.slot,
-                                  sp_word_generation(self->right.word), LIVE, 0);
+        return mapping_fail_stale(mapping, "detach", at->slot, sp_word_generation(at->word), LIVE, 0);
     sp_count(&mapping_me(mapping)->detached);
     return PyLong_FromUnsignedLongLong(ticket);
 }
 
-static void lease_abandon(LeaseObject *self)
+/* LEASED -> SHARED: the ticket to borrow by, as an integer; again and again the same. */
+static PyObject *lease_share(RightObject *self, PyObject *Py_UNUSED(none))
 {
-    SpanObject *span = self->span;
-    if (self->epoch == fork_epoch)
-        self->mapping->leases--;
-    if (lease_viewed(self) && !self->mapping->ignore_views) {
-        span->right = self->right;
-        span->epoch = self->epoch;
-        span->holds = true; /* the last view gives the slot back */
-    } else {
-        release_quietly(self->mapping, &self->right, self->epoch);
-    }
-    self->ending = RELEASED;
-    Py_CLEAR(self->span);
-}
-
-static void lease_dealloc(LeaseObject *self)
-{
-    if (self->weakrefs != NULL)
-        PyObject_ClearWeakRefs((PyObject *)self);
-    if (self->ending == LIVE && self->mapping != NULL)
-        lease_abandon(self);
-    Py_XDECREF(self->span);
-    Py_XDECREF(self->mapping);
-    free_object((PyObject *)self);
-}
-
-static PyObject *lease_enter(LeaseObject *self, PyObject *Py_UNUSED(none))
-{
-    return lease_usable(self, "enter") < 0 ? NULL : Py_NewRef(self);
-}
-
-static PyObject *lease_exit(LeaseObject *self, PyObject *const *args, Py_ssize_t count)
-{
-    /* Put or released inside the block: nothing is left to do. */
-    if (self->ending != LIVE)
-        Py_RETURN_FALSE;
-    bool failing = count > 0 && args[0] != Py_None;
-    /* An error is on its way, and its traceback may hold views: never mask it. */
-    if (failing) {
-        lease_abandon(self);
-        Py_RETURN_FALSE;
-    }
-    PyObject *done = lease_release(self, NULL);
-    Py_XDECREF(done);
-    return done ? Py_NewRef(Py_False) : NULL;
-}
-
-static SpanObject *lease_span(LeaseObject *self)
-{
-    if (self->span != NULL)
-        return self->span;
-    sp_pool *pool = &self->mapping->pool;
-    uint32_t class = sp_pool_class_of(pool, self->right.slot);
-    const sp_class_geometry *c = &pool->geometry.of_class[class];
-    uint64_t offset = (self->right.slot - c->first) * c->stride;
-    self->span = span_new(self->mapping, self->mapping->slab[class] + offset, c->slot_size);
-    return self->span;
-}
-
-static int lease_getbuffer(LeaseObject *self, Py_buffer *view, int flags)
-{
-    SpanObject *span = lease_usable(self, "look at") < 0 ? NULL : lease_span(self);
-    if (span == NULL) {
-        view->obj = NULL;
-        return -1;
-    }
-    return span_getbuffer(span, view, flags);
-}
-
-/* Exports belong to the span, so there is nothing to do; but numpy's frombuffer keeps a
- * memoryview, which we see, only of objects that have this, and else just a reference. */
-static void lease_releasebuffer(LeaseObject *Py_UNUSED(self), Py_buffer *Py_UNUSED(view))
-{
-}
-
-static PyObject *lease_memory(LeaseObject *self, PyObject *Py_UNUSED(none))
-{
-    SpanObject *span = lease_usable(self, "look at") < 0 ? NULL : lease_span(self);
-    return span ? Py_NewRef(span) : NULL;
-}
-
-static PyObject *lease_check(LeaseObject *self, PyObject *Py_UNUSED(none))
-{
-    if (lease_usable(self, "use") < 0)
+    sp_right *at = &self->right.at;
+    if (right_usable(self, "share") < 0)
         return NULL;
-    Py_RETURN_NONE;
+    if (lease_shared(self))
+        return PyLong_FromUnsignedLongLong(sp_ticket(at->slot, sp_word_generation(at->word)));
+    if (right_unviewed(self, "share") < 0)
+        return NULL;
+    uint64_t ticket;
+    MappingObject *mapping = self->mapping;
+    sp_result result = sp_share(&mapping->pool, at, &ticket);
+    if (result == SP_SPENT)
+        return mapping_fail_corrupt(mapping, "the generations of a slot are used up");
+    if (result != SP_OK) {
+        right_over(self, RELEASED, 0);
+        return mapping_fail_stale(mapping, "share", at->slot, sp_word_generation(at->word), LIVE, 0);
+    }
+    Py_CLEAR(self->span); /* the next one is read-only */
+    sp_count(&mapping_me(mapping)->shared);
+    return PyLong_FromUnsignedLongLong(ticket);
+}
+
+/* Take over the slot of another lease, just acquired, which ends; ours goes back. */
+static PyObject *lease_move(RightObject *self, PyObject *object)
+{
+    if (!PyObject_TypeCheck(object, lease_type))
+        return PyErr_Format(PyExc_TypeError, "_move takes a lease");
+    RightObject *heir = (RightObject *)object;
+    if (lease_writable(self, "move") < 0 || right_unviewed(self, "move") < 0 ||
+        mapping_refuse_foreign(self->mapping, heir) < 0 || lease_writable(heir, "move") < 0)
+        return NULL;
+    if (sp_inherit(&self->mapping->pool, &heir->right.at, &self->right.at) != SP_OK)
+        return mapping_fail_corrupt(self->mapping, "a lease that its owner never ended is over");
+    sp_right small = self->right.at;
+    self->right.at = heir->right.at;
+    heir->right.at = small;
+    Py_CLEAR(self->span);
+    Py_CLEAR(heir->span);
+    sp_count(&mapping_me(self->mapping)->moved);
+    return right_release(heir, NULL);
 }
 
 /* The bytes as they are to be read: a description, 0 long for none. */
-static PyObject *lease_describe(LeaseObject *self, PyObject *description)
+static PyObject *lease_describe(RightObject *self, PyObject *description)
 {
-    if (lease_usable(self, "describe") < 0)
+    if (lease_writable(self, "describe") < 0)
         return NULL;
     Py_buffer view;
     if (PyObject_GetBuffer(description, &view, PyBUF_SIMPLE) < 0)
         return NULL;
-    sp_slot *slot = &self->mapping->pool.slots[self->right.slot];
+    uint32_t number = self->right.at.slot;
+    sp_slot *slot = &self->mapping->pool.slots[number];
     uint64_t attempts = sp_load_relaxed(&slot->delivery) & ~(uint64_t)UINT32_MAX;
     bool fits = (size_t)view.len <= sizeof(sp_sheet);
     if (fits) {
         /* Killed in the middle: the slot is undescribed, never half described. */
         sp_store_release(&slot->delivery, attempts);
-        memcpy(sp_pool_sheet(&self->mapping->pool, self->right.slot), view.buf, (size_t)view.len);
+        memcpy(sp_pool_sheet(&self->mapping->pool, number), view.buf, (size_t)view.len);
         sp_store_release(&slot->delivery, attempts | (uint64_t)view.len);
     }
     PyBuffer_Release(&view);
     return PyBool_FromLong(fits);
 }
 
-static PyObject *lease_description(LeaseObject *self, PyObject *Py_UNUSED(none))
-{
-    if (lease_usable(self, "read the description of") < 0)
-        return NULL;
-    sp_pool *pool = &self->mapping->pool;
-    uint64_t length = sp_load_acquire(&pool->slots[self->right.slot].delivery) & UINT32_MAX;
-    if (length > sizeof(sp_sheet))
-        return mapping_fail_corrupt(self->mapping, "a description longer than its place");
-    const char *sheet = (const char *)sp_pool_sheet(pool, self->right.slot);
-    return PyBytes_FromStringAndSize(sheet, (Py_ssize_t)length);
-}
-
 /* Copy bytes in at an offset that the caller has checked against the slot's size. */
-static PyObject *lease_write_at(LeaseObject *self, PyObject *const *args, Py_ssize_t count)
+static PyObject *lease_write_at(RightObject *self, PyObject *const *args, Py_ssize_t count)
 {
     if (count != 2)
         return PyErr_Format(PyExc_TypeError, "_write_at takes offset and data");
-    SpanObject *span = lease_usable(self, "write to") < 0 ? NULL : lease_span(self);
+    SpanObject *span = lease_writable(self, "write to") < 0 ? NULL : right_span(self);
     Py_ssize_t offset = span ? PyLong_AsSsize_t(args[0]) : -1;
     Py_buffer view;
     if (span == NULL || (offset == -1 && PyErr_Occurred()) ||
@@ -299,88 +132,69 @@ static PyObject *lease_write_at(LeaseObject *self, PyObject *const *args, Py_ssi
     Py_RETURN_NONE;
 }
 
-static PyObject *lease_get_slot(LeaseObject *self, void *Py_UNUSED(closure))
+static PyObject *lease_get_attempts(RightObject *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromUnsignedLong(self->right.slot);
-}
-
-static PyObject *lease_get_generation(LeaseObject *self, void *Py_UNUSED(closure))
-{
-    return PyLong_FromUnsignedLongLong(sp_word_generation(self->right.word));
-}
-
-static PyObject *lease_get_live(LeaseObject *self, void *Py_UNUSED(closure))
-{
-    return PyBool_FromLong(self->ending == LIVE && self->epoch == fork_epoch);
-}
-
-static PyObject *lease_get_nbytes(LeaseObject *self, void *Py_UNUSED(closure))
-{
-    const sp_pool *pool = &self->mapping->pool;
-    uint32_t class = sp_pool_class_of(pool, self->right.slot);
-    return PyLong_FromUnsignedLongLong(pool->geometry.of_class[class].slot_size);
-}
-
-static PyObject *lease_get_attempts(LeaseObject *self, void *Py_UNUSED(closure))
-{
-    if (lease_usable(self, "count the attempts of") < 0)
+    if (right_usable(self, "count the attempts of") < 0)
         return NULL;
-    const sp_slot *slot = &self->mapping->pool.slots[self->right.slot];
+    const sp_slot *slot = &self->mapping->pool.slots[self->right.at.slot];
     return PyLong_FromUnsignedLongLong(sp_load_relaxed(&slot->delivery) >> 32);
 }
 
-static PyObject *lease_get_mapping(LeaseObject *self, void *Py_UNUSED(closure))
+static PyObject *lease_get_death(RightObject *self, void *Py_UNUSED(closure))
 {
-    return Py_NewRef(self->mapping);
+    if (right_usable(self, "ask for the deaths of") < 0)
+        return NULL;
+    const sp_slot *slot = &self->mapping->pool.slots[self->right.at.slot];
+    return PyLong_FromUnsignedLongLong(sp_load_relaxed(&slot->death));
+}
+
+static PyObject *lease_get_shared(RightObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(lease_shared(self));
 }
 
 static PyMethodDef lease_methods[] = {
-    {"release", (PyCFunction)lease_release, METH_NOARGS,
+    {"release", (PyCFunction)right_release, METH_NOARGS,
      "release($self, /)\n--\n\n"
-     "Give the slot back to the pool. Does not block.\n\n"
-     "Raises AlreadyEndedError if the lease is over, NotOwnerError in a forked child, and\n"
-     "ViewsAliveError (the lease goes on) while arrays or memoryviews of it are alive."},
-    {"__enter__", (PyCFunction)lease_enter, METH_NOARGS, NULL},
-    {"__exit__", (PyCFunction)(void (*)(void))lease_exit, METH_FASTCALL, NULL},
+     "Give the slot back to the pool; a shared one is free when its last borrower is done.\n\n"
+     "Does not block. Raises AlreadyEndedError if the lease is over, NotOwnerError in a forked\n"
+     "child, and ViewsAliveError (the lease goes on) while arrays or memoryviews of it are alive."},
+    {"__enter__", (PyCFunction)right_enter, METH_NOARGS, NULL},
+    {"__exit__", (PyCFunction)(void (*)(void))right_exit, METH_FASTCALL, NULL},
     {"_detach", (PyCFunction)lease_detach, METH_NOARGS, "End the lease: its ticket as an integer."},
-    {"_memory", (PyCFunction)lease_memory, METH_NOARGS, "The Span that every view keeps."},
-    {"_check", (PyCFunction)lease_check, METH_NOARGS, "Raise if the lease is over."},
+    {"_share", (PyCFunction)lease_share, METH_NOARGS, "Share the slot: its ticket as an integer."},
+    {"_move", (PyCFunction)lease_move, METH_O, "Take over another lease's slot, and give ours back."},
+    {"_memory", (PyCFunction)right_memory, METH_NOARGS, "The Span that every view keeps."},
+    {"_check", (PyCFunction)right_check, METH_NOARGS, "Raise if the lease is over."},
+    {"_check_writable", (PyCFunction)lease_check_writable, METH_NOARGS, "Raise if it is over or shared."},
     {"_describe", (PyCFunction)lease_describe, METH_O, "Store a description: False if it is too long."},
-    {"_description", (PyCFunction)lease_description, METH_NOARGS, "The stored description, b'' for none."},
+    {"_description", (PyCFunction)right_description, METH_NOARGS, "The stored description, b'' for none."},
     {"_write_at", (PyCFunction)(void (*)(void))lease_write_at, METH_FASTCALL, "Copy bytes in."},
     {NULL, NULL, 0, NULL},
 };
 
-static PyGetSetDef lease_getset[] = {
-    {"slot", (getter)lease_get_slot, NULL, "Number of the slot in the pool, from 0.", NULL},
-    {"generation", (getter)lease_get_generation, NULL, "Generation under which the slot is held.", NULL},
-    {"live", (getter)lease_get_live, NULL, "Whether the lease still holds its slot, in this process.", NULL},
-    {"nbytes", (getter)lease_get_nbytes, NULL, "Size of the slot in bytes.", NULL},
+/* Those of right.c, which LeaseBase inherits no other way, and its own. */
+static PyGetSetDef lease_getset[16] = {
     {"attempts", (getter)lease_get_attempts, NULL,
      "How many members died holding this delivery before it came here.", NULL},
-    {"_mapping", (getter)lease_get_mapping, NULL, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyMemberDef lease_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(LeaseObject, weakrefs), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
+    {"shared", (getter)lease_get_shared, NULL, "Whether the slot was shared, and is read-only.", NULL},
+    {"_death", (getter)lease_get_death, NULL, "The last of these deaths, as the reaper noted it.", NULL},
 };
 
 static PyType_Slot lease_slots[] = {
-    {Py_tp_dealloc, lease_dealloc},
+    {Py_tp_dealloc, right_dealloc},
     {Py_tp_methods, lease_methods},
     {Py_tp_getset, lease_getset},
-    {Py_tp_members, lease_members},
-    {Py_bf_getbuffer, lease_getbuffer},
-    {Py_bf_releasebuffer, lease_releasebuffer},
+    {Py_tp_members, right_members},
+    {Py_bf_getbuffer, right_getbuffer},
+    {Py_bf_releasebuffer, right_releasebuffer},
     {Py_tp_doc, "The right of this process to one slot, until it is released, put or detached."},
     {0, NULL},
 };
 
 static PyType_Spec lease_spec = {
     .name = "shmpool._core.LeaseBase",
-    .basicsize = sizeof(LeaseObject),
+    .basicsize = sizeof(RightObject),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = lease_slots,
 };
@@ -398,14 +212,21 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static void add_common_getset(void)
+{
+    PyGetSetDef *at = lease_getset;
+    while (at->name)
+        at++;
+    for (const PyGetSetDef *more = right_getset; more->name; more++)
+        *at++ = *more;
+}
+
 int module_add_lease(PyObject *module)
 {
-    span_type = (PyTypeObject *)PyType_FromSpec(&span_spec);
+    add_common_getset();
     lease_type = (PyTypeObject *)PyType_FromSpec(&lease_spec);
-    if (span_type == NULL || lease_type == NULL)
+    if (lease_type == NULL)
         return -1;
     lease_class = (PyTypeObject *)Py_NewRef(lease_type);
-    if (PyModule_AddFunctions(module, functions) < 0 || PyModule_AddType(module, span_type) < 0)
-        return -1;
-    return PyModule_AddType(module, lease_type);
+    return PyModule_AddFunctions(module, functions) < 0 ? -1 : PyModule_AddType(module, lease_type);
 }

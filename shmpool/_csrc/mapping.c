@@ -1,6 +1,7 @@
 /* Mapping: one process's attachment to a pool's memory, and the rare operations. */
 #include "glue.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -55,11 +56,41 @@ PyObject *mapping_fail_corrupt(MappingObject *self, const char *what)
     return raise_instance(PyObject_CallMethod((PyObject *)self, "_corrupt", "s", what));
 }
 
-int mapping_refuse_foreign(MappingObject *self, LeaseObject *lease)
+int mapping_refuse_foreign(MappingObject *self, RightObject *lease)
 {
     if (LIKELY(lease->mapping == self))
         return 0;
     raise_instance(PyObject_CallMethod((PyObject *)self, "_foreign", "O", lease));
+    return -1;
+}
+
+int mapping_refuse_shared(MappingObject *self, RightObject *lease, const char *action)
+{
+    raise_instance(PyObject_CallMethod((PyObject *)self, "_read_only", "Os", lease, action));
+    return -1;
+}
+
+int mapping_slot_from(MappingObject *self, PyObject *number, uint32_t *slot)
+{
+    unsigned long value = PyLong_AsUnsignedLong(number);
+    if (value == (unsigned long)-1 && PyErr_Occurred())
+        return -1;
+    if (value >= self->pool.geometry.slots) {
+        PyErr_Format(PyExc_IndexError, "slot %lu: the pool has %u", value, self->pool.geometry.slots);
+        return -1;
+    }
+    *slot = (uint32_t)value;
+    return 0;
+}
+
+int mapping_ticket_from(MappingObject *self, PyObject *number, const char *action, uint64_t *ticket)
+{
+    *ticket = PyLong_AsUnsignedLongLong(number);
+    if (*ticket == (uint64_t)-1 && PyErr_Occurred())
+        return -1;
+    if (sp_ticket_slot(*ticket) < self->pool.geometry.slots)
+        return 0;
+    mapping_fail_stale(self, action, sp_ticket_slot(*ticket), sp_ticket_generation(*ticket), LIVE, 0);
     return -1;
 }
 
@@ -166,6 +197,10 @@ static PyObject *mapping_join(MappingObject *self, PyObject *args)
         self->pool.me = member;
         self->epoch = fork_epoch;
         self->live = self->leases = 0;
+        /* What a forked child inherits of its parent's borrows is the parent's. */
+        self->pool.reader = 0;
+        PyMem_Free(self->borrows);
+        self->borrows = NULL;
         spread_cursors(&self->pool);
         sp_member_activate(&self->pool, member, (uint32_t)self->pid);
     }
@@ -209,6 +244,11 @@ static int map_all(MappingObject *self, int control, PyObject *slabs)
         self->slab[i] = map_file(fd, slab_size(self, i));
         if (self->slab[i] == NULL)
             return -1;
+        self->slab_fd[i] = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        if (self->slab_fd[i] < 0) {
+            PyErr_SetFromErrno(PyExc_OSError);
+            return -1;
+        }
     }
     return 0;
 }
@@ -224,6 +264,7 @@ static PyObject *mapping_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
     MappingObject *self = (MappingObject *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
+    memset(self->slab_fd, -1, sizeof self->slab_fd);
     self->pool.reuse = reuse;
     self->next_check_ns = UINT64_MAX;
     self->bells = PyList_New(0);
@@ -244,6 +285,23 @@ static int mapping_traverse(MappingObject *self, visitproc visit, void *arg)
     return 0;
 }
 
+static void close_files(MappingObject *self)
+{
+    for (uint32_t i = 0; i < SP_MAX_CLASSES; i++) {
+        if (self->slab_fd[i] >= 0)
+            close(self->slab_fd[i]);
+        self->slab_fd[i] = -1;
+    }
+}
+
+/* For a mapping that never joined. Not at close(): another thread may be fetching memory by
+ * a descriptor whose number would be another file's a moment later. */
+static PyObject *mapping_refused(MappingObject *self, PyObject *Py_UNUSED(none))
+{
+    close_files(self);
+    Py_RETURN_NONE;
+}
+
 static void mapping_dealloc(MappingObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
@@ -251,6 +309,8 @@ static void mapping_dealloc(MappingObject *self)
     for (uint32_t i = 0; i < SP_MAX_CLASSES; i++)
         if (self->slab[i])
             munmap(self->slab[i], slab_size(self, i));
+    close_files(self);
+    PyMem_Free(self->borrows);
     if (self->pool.base)
         munmap(self->pool.base, self->control_size);
     Py_XDECREF(self->bells);
@@ -343,6 +403,7 @@ static PyObject *mapping_get_bells(MappingObject *self, void *Py_UNUSED(closure)
 
 static PyMethodDef mapping_methods[] = {
     {"join", (PyCFunction)mapping_join, METH_VARARGS, "Become a member: its index, 0 if none is vacant."},
+    {"refused", (PyCFunction)mapping_refused, METH_NOARGS, "Close the files of one that never joined."},
     {"close", (PyCFunction)mapping_close, METH_NOARGS, "Take no new rights; leave with the last one."},
     {"control", (PyCFunction)mapping_control, METH_NOARGS, "The control block as a Span."},
     {"check_again", (PyCFunction)mapping_check_again, METH_O, "When fast paths stop to look around."},
@@ -363,7 +424,7 @@ static PyGetSetDef mapping_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-static PyMethodDef all_methods[64]; /* of the three files, put together below */
+static PyMethodDef all_methods[64]; /* of all these files, put together below */
 
 static PyType_Slot mapping_slots[] = {
     {Py_tp_new, mapping_new},
@@ -396,6 +457,9 @@ int module_add_mapping(PyObject *module)
     add_methods(mapping_methods);
     add_methods(waiting_methods);
     add_methods(upkeep_methods);
+    add_methods(memory_methods);
+    add_methods(peek_methods);
+    add_methods(borrowing_methods);
     mapping_type = (PyTypeObject *)PyType_FromSpec(&mapping_spec);
     return mapping_type ? PyModule_AddType(module, mapping_type) : -1;
 }

@@ -4,7 +4,7 @@
 #include <pthread.h>
 
 uint64_t fork_epoch = 1; /* 0 is nobody's epoch */
-PyTypeObject *mapping_type, *span_type, *lease_type;
+PyTypeObject *mapping_type, *span_type, *lease_type, *borrow_type;
 
 /* A child inherits no right and no membership; Python or C, everybody forks through here. */
 static void forked(void)
@@ -22,6 +22,7 @@ static const struct {
     {"MAX_CLASSES", SP_MAX_CLASSES},
     {"MAX_QUEUES", SP_MAX_QUEUES},
     {"MAX_MEMBERS", SP_MAX_MEMBERS},
+    {"MAX_READERS", SP_MAX_READERS},
     {"MAX_RECORD", SP_MAX_RECORD},
     {"MAX_DIMENSIONS", SP_MAX_DIMENSIONS},
     {"MAX_DTYPE", SP_MAX_DTYPE},
@@ -61,7 +62,8 @@ PyMODINIT_FUNC PyInit__core(void)
     if (module == NULL)
         return NULL;
     bool added = add_constants(module) == 0 && module_add_geometry(module) == 0 &&
-                 module_add_mapping(module) == 0 && module_add_lease(module) == 0 &&
+                 module_add_mapping(module) == 0 && module_add_span(module) == 0 &&
+                 module_add_lease(module) == 0 && module_add_borrow(module) == 0 &&
                  module_add_handles(module) == 0 && module_add_bell(module) == 0;
     if (!added || pthread_atfork(NULL, NULL, forked) != 0) {
         Py_DECREF(module);

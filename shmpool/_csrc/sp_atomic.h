@@ -9,6 +9,7 @@
  *   acquire   reads of words that publish something written before them
  *   acq_rel   changes of right: the payload precedes the word, the word precedes its reader
  *   seq_cst   "set mine, then look at yours" on both sides (waiting masks, reader bits, ring)
+ *   fences    a reader without a right, who copies first and then asks whether it was one copy
  */
 #ifndef SP_ATOMIC_H
 #define SP_ATOMIC_H
@@ -77,6 +78,16 @@ static inline uint64_t sp_fetch_and_seq_cst(sp_atomic_u64 *at, uint64_t bits)
 static inline uint64_t sp_fetch_add_relaxed(sp_atomic_u64 *at, uint64_t by)
 {
     return atomic_fetch_add_explicit(at, by, memory_order_relaxed);
+}
+
+static inline void sp_fence_acquire(void)
+{
+    atomic_thread_fence(memory_order_acquire);
+}
+
+static inline void sp_fence_release(void)
+{
+    atomic_thread_fence(memory_order_release);
 }
 
 #endif /* SP_ATOMIC_HOOKS */

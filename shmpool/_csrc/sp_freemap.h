@@ -38,6 +38,21 @@ static inline void sp_freemap_give(const sp_freemap *map, uint32_t i)
         sp_fetch_or_seq_cst(&map->summary[i / 4096], sp_bit(i / 64));
 }
 
+/* Is any bit set? A hint, as every bit is. */
+static inline bool sp_freemap_any(const sp_freemap *map)
+{
+    uint64_t any = 0;
+    for (uint32_t w = 0; w < map->count; w++)
+        any |= sp_load_seq_cst(&map->words[w]);
+    return any != 0;
+}
+
+static inline bool sp_freemap_shows(const sp_freemap *map, uint32_t i)
+{
+    bool shown = sp_load_seq_cst(&map->words[i / 64]) & sp_bit(i);
+    return shown && (!map->summary || sp_load_seq_cst(&map->summary[i / 4096]) & sp_bit(i / 64));
+}
+
 /* Take the first set bit at or after bit `from` of one word: -1 if there is none. */
 static inline int sp_freemap_take_in(sp_atomic_u64 *word, uint64_t among)
 {

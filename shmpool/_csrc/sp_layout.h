@@ -18,7 +18,7 @@
 #include "sp_atomic.h"
 
 #define SP_MAGIC UINT64_C(0x4c4f4f504d485301) /* "\x01SHMPOOL", little-endian */
-#define SP_VERSION 1u
+#define SP_VERSION 2u
 
 #define SP_LINE 64u
 #define SP_MAX_SLOTS 65535u
@@ -87,12 +87,14 @@ typedef struct {
     sp_atomic_u64 dead_lettered;
     sp_atomic_u64 repaired_bits;
     sp_atomic_u64 expired_tickets;
-    sp_atomic_u64 unused_1[2];
+    sp_atomic_u64 quarantined;
+    sp_atomic_u64 unused_1[1];
 } sp_status;
 
 typedef struct {
     sp_atomic_u64 waiting[SP_MASK_WORDS];
-    sp_atomic_u64 unused[4];
+    sp_atomic_u64 uncommitted; /* hint: no fewer than there are; too many cost a search */
+    sp_atomic_u64 unused[3];
 } sp_class_state;
 
 /* head and tail are on lines of their own: consumers write one, producers the other. */
@@ -115,7 +117,7 @@ typedef struct {
     sp_atomic_u64 start_time;
     sp_atomic_u64 pidfd_inode;
     sp_atomic_u64 joined_ns;
-    sp_atomic_u64 reader; /* reader id + 1, 0: none yet */
+    sp_atomic_u64 reader; /* hint: reader id + 1, 0: none yet; the reader table decides */
     sp_atomic_u64 unused_0[3];
     char name[64];
     /* Counters with one writer: the member. */
@@ -131,7 +133,10 @@ typedef struct {
     sp_atomic_u64 waited_ns;
     sp_atomic_u64 exhausted;
     sp_atomic_u64 overflows;
-    sp_atomic_u64 unused_1[4];
+    sp_atomic_u64 moved;    /* of the overflows, those that went on in a larger slot */
+    sp_atomic_u64 shared;
+    sp_atomic_u64 borrowed;
+    sp_atomic_u64 received; /* bytes of the slots got, claimed and borrowed */
 } sp_member;
 
 /* Everything about a slot that changes hands with it: one slot, one cache line. */
@@ -140,7 +145,7 @@ typedef struct {
     sp_atomic_u64 readers[SP_MASK_WORDS];
     sp_atomic_u64 since_ns;  /* hint: when the present right began, coarse monotonic clock */
     sp_atomic_u64 delivery;  /* attempts:32 | described:32; written by the owner */
-    sp_atomic_u64 unused;
+    sp_atomic_u64 death;     /* pid:32 | unused:16 | letter:8 | queue:8; written by the reaper */
 } sp_slot;
 
 #define SP_MAX_DIMENSIONS 8u

@@ -12,11 +12,14 @@ typedef struct {
     sp_status *status;
     sp_class_state *class_states;
     sp_queue_state *queue_states;
+    sp_atomic_u64 *readers; /* whose each reader id is: a member index, 0 for nobody's */
     sp_member *members;
     sp_slot *slots;
     uint32_t reuse;
     uint32_t me;                        /* own member index, 0 before joining */
+    uint32_t reader;                    /* own reader id + 1, 0 before the first borrow */
     uint32_t cursor[SP_MAX_CLASSES];    /* where the next search of a free map starts */
+    uint32_t grown[SP_MAX_CLASSES];     /* where the next search for an uncommitted slot starts */
     uint32_t last_rung;                 /* whom we woke last: the next one is after it */
 } sp_pool;
 
@@ -27,6 +30,7 @@ static inline void sp_pool_bind(sp_pool *pool, void *base)
     pool->status = (sp_status *)(pool->base + g->status);
     pool->class_states = (sp_class_state *)(pool->base + g->class_states);
     pool->queue_states = (sp_queue_state *)(pool->base + g->queue_states);
+    pool->readers = (sp_atomic_u64 *)(pool->base + g->readers);
     pool->members = (sp_member *)(pool->base + g->member_table);
     pool->slots = (sp_slot *)(pool->base + g->slot_table);
 }
@@ -54,6 +58,15 @@ static inline uint32_t sp_pool_class_of(const sp_pool *pool, uint32_t slot)
     uint32_t i = pool->geometry.classes - 1;
     while (slot < pool->geometry.of_class[i].first)
         i--;
+    return i;
+}
+
+/* The smallest class whose slots have `nbytes` bytes; the number of classes if none has. */
+static inline uint32_t sp_pool_fitting(const sp_pool *pool, uint64_t nbytes)
+{
+    uint32_t i = 0;
+    while (i < pool->geometry.classes && pool->geometry.of_class[i].slot_size < nbytes)
+        i++;
     return i;
 }
 

@@ -5,8 +5,9 @@
 #ifndef SP_REAP_H
 #define SP_REAP_H
 
+#include "sp_commit.h"
 #include "sp_member.h"
-#include "sp_slot.h"
+#include "sp_share.h"
 
 typedef enum {
     SP_REAP_NOTHING = 0,
@@ -15,6 +16,8 @@ typedef enum {
     SP_REAP_DEAD_LETTER,
     SP_REAP_ADOPTED,  /* a queued ticket, put into its ring again */
     SP_REAP_DETACHED, /* a ticket outside every queue: freed later if nobody claims it */
+    SP_REAP_QUARANTINED,
+    SP_REAP_UNCOMMITTED,
     SP_REAP_CORRUPT,
 } sp_reaped;
 
@@ -30,12 +33,35 @@ static inline uint32_t sp_reap_target(const sp_pool *pool, uint32_t queue, uint6
     return spent ? spec->dead_letter : queue;
 }
 
+/* Who died holding it, and which queue it came from; kept from the queue that gave it up on
+ * is the letter, whose reason it is. */
+static inline void sp_reap_note(sp_pool *pool, uint32_t slot, uint32_t dead, uint32_t queue, uint32_t letter)
+{
+    sp_atomic_u64 *death = &pool->slots[slot].death;
+    uint64_t pid = sp_identity_pid(sp_load_relaxed(&pool->members[dead].identity));
+    uint64_t kept = letter ? (uint64_t)letter << 8 : sp_load_relaxed(death) & 0xff00;
+    sp_store_relaxed(death, pid << 32 | kept | queue);
+}
+
+static inline bool sp_reap_quarantines(const sp_pool *pool, uint32_t queue)
+{
+    return queue != SP_NO_QUEUE && queue <= pool->geometry.queues &&
+           pool->queue_spec[queue - 1].on_death == SP_QUARANTINE;
+}
+
+/* LEASED(dead, q, g) -> QUARANTINED(q, g+1): held out with its bytes, until it is claimed. */
+static inline sp_reaped sp_reap_quarantine(sp_pool *pool, uint32_t slot, uint64_t word)
+{
+    uint64_t held = sp_word(SP_QUARANTINED, SP_NOBODY, sp_word_queue(word), sp_word_generation(word) + 1);
+    return sp_cas_seq_cst(&pool->slots[slot].word, word, held) ? SP_REAP_QUARANTINED : SP_REAP_NOTHING;
+}
+
 static inline sp_reaped sp_reap_free(sp_pool *pool, uint32_t slot, uint64_t word)
 {
     return sp_slot_end(pool, slot, word) ? SP_REAP_FREED : SP_REAP_NOTHING;
 }
 
-/* LEASED(dead, q, g): back to its queue under a new generation, or free. */
+/* LEASED(dead, q, g): back to its queue under a new generation, into quarantine, or free. */
 static inline sp_reaped sp_reap_leased(sp_pool *pool, uint32_t slot, uint64_t word)
 {
     sp_slot *record = &pool->slots[slot];
@@ -44,9 +70,13 @@ static inline sp_reaped sp_reap_leased(sp_pool *pool, uint32_t slot, uint64_t wo
     uint32_t queue = sp_word_queue(word);
     uint32_t target = sp_reap_target(pool, queue, attempts);
     uint64_t generation = sp_word_generation(word);
-    if (target == SP_NO_QUEUE || generation == SP_GENERATION_MAX)
+    bool quarantine = sp_reap_quarantines(pool, queue);
+    if ((target == SP_NO_QUEUE && !quarantine) || generation == SP_GENERATION_MAX)
         return sp_reap_free(pool, slot, word);
+    sp_reap_note(pool, slot, sp_word_owner(word), queue, target == queue || quarantine ? 0 : queue);
     sp_store_relaxed(&record->delivery, attempts << 32 | (delivery & UINT32_MAX));
+    if (quarantine)
+        return sp_reap_quarantine(pool, slot, word);
     /* A new generation: the old ticket's cell must never come alive again. */
     if (!sp_cas_seq_cst(&record->word, word, sp_word(SP_QUEUED, pool->me, target, generation + 1)))
         return SP_REAP_NOTHING;
@@ -70,6 +100,18 @@ static inline sp_reaped sp_reap_queued(sp_pool *pool, uint32_t slot, uint64_t wo
     return outside ? SP_REAP_DETACHED : SP_REAP_ADOPTED;
 }
 
+/* SHARED(dead, g): its readers may finish. */
+static inline sp_reaped sp_reap_shared(sp_pool *pool, uint32_t slot, uint64_t word)
+{
+    return sp_shared_end(pool, slot, word) ? SP_REAP_FREED : SP_REAP_NOTHING;
+}
+
+/* UNCOMMITTED(dead, g): whether there is memory by now, nobody needs to know. */
+static inline sp_reaped sp_reap_uncommitted(sp_pool *pool, uint32_t slot, uint64_t word)
+{
+    return sp_commit_undo(pool, slot, word) ? SP_REAP_UNCOMMITTED : SP_REAP_NOTHING;
+}
+
 static inline sp_reaped sp_reap_slot(sp_pool *pool, uint32_t slot, uint32_t dead)
 {
     uint64_t word = sp_load_seq_cst(&pool->slots[slot].word);
@@ -80,26 +122,44 @@ static inline sp_reaped sp_reap_slot(sp_pool *pool, uint32_t slot, uint32_t dead
         return sp_reap_leased(pool, slot, word);
     case SP_QUEUED:
         return sp_reap_queued(pool, slot, word);
-    default: /* no other state has an owner yet */
+    case SP_SHARED:
+        return sp_reap_shared(pool, slot, word);
+    case SP_UNCOMMITTED:
+        return sp_reap_uncommitted(pool, slot, word);
+    default: /* no other state has an owner */
         return SP_REAP_NOTHING;
     }
 }
 
 /* A kill between taking a bit and the CAS on the word hides a free slot: show it again.
- * Racing with a live taker this sets a bit too many, which costs somebody one failed CAS. */
+ * Racing with a live taker this sets a bit too many, which costs somebody one failed CAS.
+ * And a kill between the end of a shared right and the look at its readers, or between the
+ * clearing of a bit and that look, leaves a slot draining that nobody reads. */
 static inline bool sp_reap_show(sp_pool *pool, uint32_t slot)
 {
-    uint32_t class = sp_pool_class_of(pool, slot);
-    uint32_t i = slot - pool->geometry.of_class[class].first;
-    sp_freemap map = sp_freemap_of(pool, class);
-    if (sp_word_state(sp_load_seq_cst(&pool->slots[slot].word)) != SP_FREE)
+    if (sp_drain(pool, slot))
+        return true;
+    if (sp_word_state(sp_load_seq_cst(&pool->slots[slot].word)) != SP_FREE || sp_slot_shown(pool, slot))
         return false;
-    bool shown = sp_load_seq_cst(&map.words[i / 64]) & sp_bit(i);
-    bool summed = !map.summary || sp_load_seq_cst(&map.summary[i / 4096]) & sp_bit(i / 64);
-    if (shown && summed)
-        return false;
-    sp_freemap_give(&map, i);
+    sp_slot_give(pool, slot);
     return true;
+}
+
+static inline void sp_reap_reader(sp_pool *pool, uint32_t reader)
+{
+    for (uint32_t slot = 0; slot < pool->geometry.slots; slot++)
+        if (sp_load_seq_cst(&pool->slots[slot].readers[reader / 64]) & sp_bit(reader))
+            sp_give_back(pool, slot, reader);
+}
+
+/* Every bit of a dead member; only then can the reader id be somebody else's. */
+static inline void sp_reap_readers(sp_pool *pool, uint32_t dead)
+{
+    for (uint32_t reader = 0; reader < SP_MAX_READERS; reader++)
+        if (sp_load_seq_cst(&pool->readers[reader]) == dead) {
+            sp_reap_reader(pool, reader);
+            sp_store_release(&pool->readers[reader], SP_NOBODY);
+        }
 }
 
 static inline void sp_reap_waiting(sp_pool *pool, uint32_t dead)

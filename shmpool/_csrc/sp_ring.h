@@ -120,6 +120,7 @@ static inline sp_result sp_ring_try_claim(sp_pool *pool, uint32_t queue, sp_righ
     /* Lost it? Either it is claimed (dead) or only its owner changed (the reaper): look again. */
     if (!sp_cas_seq_cst(&pool->slots[slot].word, word, claimed))
         return SP_STALE;
+    sp_fence_release(); /* P-begin */
     sp_cas_seq_cst(&state->head, head, head + 1);
     *right = (sp_right){.slot = slot, .word = claimed};
     return SP_OK;

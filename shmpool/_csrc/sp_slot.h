@@ -3,13 +3,24 @@
  *   glossary  right: slot + word as its holder wrote it; ended: free under the next
  *             generation; give: set the hint in the free map
  *
- *   invariants, with audit() as their callable form
- *     free + leased + queued + shared + draining + uncommitted + retired + quarantined == slots
- *     owner(word) != 0  <=>  state(word) in {LEASED, QUEUED, SHARED}
- *     queue(word) != 0   =>  state(word) in {LEASED, QUEUED}
- *     a generation, once ended, never comes back
- *     every QUEUED ticket of a queue stands in its ring, or its owner is dead or writing it
- *     every FREE slot has its bit set, or somebody is taking it, or the reaper sets it
+ *   invariants; audit() checks these, each under its number, while nobody moves
+ *     I1  free + leased + queued + shared + draining + uncommitted + retired + quarantined == slots
+ *     I2  1 <= generation(word) <= 2^48 - 1, and retired => generation(word) == 2^48 - 1
+ *     I3  state in {LEASED, QUEUED, SHARED} => owner != 0, and
+ *         owner != 0 => state in {LEASED, QUEUED, SHARED, UNCOMMITTED}
+ *     I4  owner != 0 => the owner's entry in the member table is taken
+ *     I5  queue != 0 => state in {LEASED, QUEUED, QUARANTINED}, and it is one of the pool's
+ *     I6  QUEUED in a queue => its ticket stands in that ring, from head on and before tail
+ *     I7  FREE => its bit in the free map is set, and the bit above it in the summary
+ *     I8  a reader's bit => state in {SHARED, DRAINING}, and that reader id is somebody's
+ *     I9  DRAINING => a reader's bit
+ *     I10 uncommitted slots of a class <= the class's hint of them
+ *     I11 0 <= tail - head <= ring cells
+ *
+ *   while others move, a kill or an operation in its middle may leave I6 (the reaper inserts),
+ *   I7 (the reaper sets), I8 (a bit set in vain; its owner or the reaper clears it) and I9 (the
+ *   reaper frees). Nobody's right depends on these four. And over time: a generation, once
+ *   ended, never comes back.
  */
 #ifndef SP_SLOT_H
 #define SP_SLOT_H
@@ -22,6 +33,14 @@ static inline void sp_slot_give(sp_pool *pool, uint32_t slot)
     uint32_t class = sp_pool_class_of(pool, slot);
     sp_freemap map = sp_freemap_of(pool, class);
     sp_freemap_give(&map, slot - pool->geometry.of_class[class].first);
+}
+
+/* Does the free map say that it is free? */
+static inline bool sp_slot_shown(const sp_pool *pool, uint32_t slot)
+{
+    uint32_t class = sp_pool_class_of(pool, slot);
+    sp_freemap map = sp_freemap_of(pool, class);
+    return sp_freemap_shows(&map, slot - pool->geometry.of_class[class].first);
 }
 
 /* End a right: true if it was still what `word` says. */
@@ -39,8 +58,11 @@ static inline bool sp_slot_end(sp_pool *pool, uint32_t slot, uint64_t word)
 /* A fresh right: no deliveries, no description. Written by the owner alone. */
 static inline void sp_slot_begin(sp_slot *slot, uint64_t now)
 {
+    /* P-begin pairs with P-check: the word, then the new holder's bytes. */
+    sp_fence_release();
     sp_store_relaxed(&slot->since_ns, now);
     sp_store_relaxed(&slot->delivery, 0);
+    sp_store_relaxed(&slot->death, 0);
 }
 
 static inline bool sp_slot_try_lease(sp_pool *pool, uint32_t slot, uint64_t now, sp_right *right)
@@ -100,6 +122,7 @@ static inline sp_result sp_send(sp_pool *pool, const sp_right *right, uint32_t q
     /* Still mine, so these are mine to write: a new delivery with no attempts yet. */
     sp_store_relaxed(&slot->since_ns, now);
     sp_store_relaxed(&slot->delivery, sp_load_relaxed(&slot->delivery) & UINT32_MAX);
+    sp_store_relaxed(&slot->death, 0);
     /* R-publish pairs with R-claim: the payload precedes the QUEUED word. */
     uint64_t queued = sp_word(SP_QUEUED, pool->me, queue, generation + 1);
     if (!sp_cas_seq_cst(&slot->word, right->word, queued))
@@ -129,19 +152,46 @@ static inline sp_result sp_detach(sp_pool *pool, const sp_right *right, uint64_t
     return sp_send(pool, right, SP_NO_QUEUE, now, ticket);
 }
 
+/* Can this ticket be claimed? Its slot's word as seen, 0 if not. */
+static inline uint64_t sp_claimable(const sp_pool *pool, uint64_t ticket)
+{
+    uint64_t word = sp_load_seq_cst(&pool->slots[sp_ticket_slot(ticket)].word);
+    uint64_t generation = sp_ticket_generation(ticket);
+    bool detached = sp_word_is(word, SP_QUEUED, generation) && sp_word_queue(word) == SP_NO_QUEUE;
+    return detached || sp_word_is(word, SP_QUARANTINED, generation) ? word : 0;
+}
+
+/* A ticket that was detached, or is in quarantine: LEASED(me, g). */
 static inline sp_result sp_claim(sp_pool *pool, uint64_t ticket, uint64_t now, sp_right *right)
 {
     uint32_t slot = sp_ticket_slot(ticket);
     if (slot >= pool->geometry.slots)
         return SP_CORRUPT;
-    uint64_t word = sp_ring_live(pool, SP_NO_QUEUE, ticket);
+    uint64_t word = sp_claimable(pool, ticket);
     uint64_t claimed = sp_word(SP_LEASED, pool->me, SP_NO_QUEUE, sp_ticket_generation(ticket));
     while (word && !sp_cas_seq_cst(&pool->slots[slot].word, word, claimed))
-        word = sp_ring_live(pool, SP_NO_QUEUE, ticket); /* the owner byte changed: once, by the reaper */
+        word = sp_claimable(pool, ticket); /* the owner byte changed: once, by the reaper */
     if (!word)
         return SP_STALE;
+    sp_fence_release(); /* P-begin */
     sp_store_relaxed(&pool->slots[slot].since_ns, now);
     *right = (sp_right){.slot = slot, .word = claimed};
+    return SP_OK;
+}
+
+/* A slot just leased takes the place of one that is too small: the queue it was taken from,
+ * and the attempts. Killed before the small one is released: both are delivered again. */
+static inline sp_result sp_inherit(sp_pool *pool, sp_right *heir, const sp_right *from)
+{
+    uint64_t word = heir->word;
+    uint64_t heard = sp_word(SP_LEASED, pool->me, sp_word_queue(from->word), sp_word_generation(word));
+    sp_slot *slot = &pool->slots[heir->slot];
+    uint64_t attempts = sp_load_relaxed(&pool->slots[from->slot].delivery) & ~(uint64_t)UINT32_MAX;
+    sp_store_relaxed(&slot->delivery, attempts);
+    sp_store_relaxed(&slot->death, sp_load_relaxed(&pool->slots[from->slot].death));
+    if (!sp_cas_acq_rel(&slot->word, word, heard))
+        return SP_STALE;
+    heir->word = heard;
     return SP_OK;
 }
 

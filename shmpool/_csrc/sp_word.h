@@ -3,7 +3,8 @@
  *   word    generation:48 | owner:8 | queue:5 | state:3      (state in the low bits)
  *   ticket  slot:16 | generation:48
  *
- * owner is a member index (1..255), 0 where nobody owns. queue is a queue number
+ * owner is a member index (1..255), 0 where nobody owns; an UNCOMMITTED slot has one while
+ * its memory is being fetched or given back. queue is a queue number
  * (1..31), 0 for none. A generation starts at 1, so the integer 0 is never a ticket.
  */
 #ifndef SP_WORD_H
@@ -68,6 +69,27 @@ static inline uint64_t sp_word_ended(uint64_t word)
     if (generation == SP_GENERATION_MAX)
         return sp_word(SP_RETIRED, SP_NOBODY, SP_NO_QUEUE, generation);
     return sp_word(SP_FREE, SP_NOBODY, SP_NO_QUEUE, generation + 1);
+}
+
+/* The readers may still look, and nobody may come in: for SHARED, whose generation is never
+ * the last one. */
+static inline uint64_t sp_word_draining(uint64_t word)
+{
+    return sp_word(SP_DRAINING, SP_NOBODY, SP_NO_QUEUE, sp_word_generation(word) + 1);
+}
+
+/* What becomes of a slot whose memory was given back to the system. */
+static inline uint64_t sp_word_uncommitted(uint64_t word)
+{
+    uint64_t generation = sp_word_generation(word);
+    if (generation == SP_GENERATION_MAX)
+        return sp_word(SP_RETIRED, SP_NOBODY, SP_NO_QUEUE, generation);
+    return sp_word(SP_UNCOMMITTED, SP_NOBODY, SP_NO_QUEUE, generation + 1);
+}
+
+static inline bool sp_word_is(uint64_t word, sp_state state, uint64_t generation)
+{
+    return sp_word_state(word) == state && sp_word_generation(word) == generation;
 }
 
 static inline uint64_t sp_ticket(uint32_t slot, uint64_t generation)

@@ -1,36 +1,32 @@
 /* Mapping, continued: operations off the fast path, and the reaper's tools. */
 #include "glue.h"
 
-static int slot_from(MappingObject *self, PyObject *number, uint32_t *slot)
-{
-    unsigned long value = PyLong_AsUnsignedLong(number);
-    if (value == (unsigned long)-1 && PyErr_Occurred())
-        return -1;
-    if (value >= self->pool.geometry.slots) {
-        PyErr_Format(PyExc_IndexError, "slot %lu: the pool has %u", value, self->pool.geometry.slots);
-        return -1;
-    }
-    *slot = (uint32_t)value;
-    return 0;
-}
-
 static PyObject *mapping_word(MappingObject *self, PyObject *number)
 {
     uint32_t slot;
-    if (slot_from(self, number, &slot) < 0)
+    if (mapping_slot_from(self, number, &slot) < 0)
         return NULL;
     return PyLong_FromUnsignedLongLong(sp_load_acquire(&self->pool.slots[slot].word));
 }
 
+static PyObject *mapping_shown(MappingObject *self, PyObject *number)
+{
+    uint32_t slot;
+    if (mapping_slot_from(self, number, &slot) < 0)
+        return NULL;
+    return PyBool_FromLong(sp_slot_shown(&self->pool, slot));
+}
+
 static PyObject *mapping_claim(MappingObject *self, PyObject *number)
 {
-    uint64_t ticket = PyLong_AsUnsignedLongLong(number);
-    if (ticket == (uint64_t)-1 && PyErr_Occurred())
+    uint64_t ticket;
+    if (mapping_ticket_from(self, number, "claim", &ticket) < 0)
         return NULL;
     sp_right right;
     sp_result result = sp_claim(&self->pool, ticket, clock_coarse_ns(), &right);
     if (result == SP_OK) {
         sp_count(&mapping_me(self)->claimed);
+        mapping_count_received(self, right.slot);
         return lease_new(self, &right);
     }
     return mapping_fail_stale(self, "claim", sp_ticket_slot(ticket), sp_ticket_generation(ticket), LIVE, 0);
@@ -88,12 +84,14 @@ static PyObject *mapping_reap(MappingObject *self, PyObject *number)
         if (reaped == SP_REAP_DETACHED && note_detached(self, detached, slot) < 0)
             Py_CLEAR(detached);
     }
+    sp_reap_readers(&self->pool, (uint32_t)dead);
     if (detached && count[SP_REAP_CORRUPT]) {
         Py_DECREF(detached);
         return mapping_fail_corrupt(self, "a ring has no room for the tickets of a dead member");
     }
-    return detached ? Py_BuildValue("IIIIN", count[SP_REAP_FREED], count[SP_REAP_REQUEUED],
-                                    count[SP_REAP_DEAD_LETTER], count[SP_REAP_ADOPTED], detached)
+    return detached ? Py_BuildValue("IIIIIN", count[SP_REAP_FREED], count[SP_REAP_REQUEUED],
+                                    count[SP_REAP_DEAD_LETTER], count[SP_REAP_QUARANTINED],
+                                    count[SP_REAP_ADOPTED], detached)
                     : NULL;
 }
 
@@ -119,7 +117,7 @@ static PyObject *mapping_expire(MappingObject *self, PyObject *args)
     PyObject *number;
     unsigned long long word;
     uint32_t slot;
-    if (!PyArg_ParseTuple(args, "OK", &number, &word) || slot_from(self, number, &slot) < 0)
+    if (!PyArg_ParseTuple(args, "OK", &number, &word) || mapping_slot_from(self, number, &slot) < 0)
         return NULL;
     return PyBool_FromLong(sp_slot_end(&self->pool, slot, word));
 }
@@ -134,18 +132,21 @@ static PyObject *mapping_format(MappingObject *self, PyObject *Py_UNUSED(none))
             uint64_t word = sp_word(state, SP_NOBODY, SP_NO_QUEUE, SP_GENERATION_FIRST);
             sp_store_release(&self->pool.slots[c->first + k].word, word);
         }
+        sp_store_release(&self->pool.class_states[i].uncommitted, c->max_count - c->count);
     }
     return mapping_repair(self, NULL);
 }
 
 PyMethodDef upkeep_methods[] = {
     {"word", (PyCFunction)mapping_word, METH_O, "A slot's word."},
+    {"shown", (PyCFunction)mapping_shown, METH_O, "Whether the free map shows a slot."},
     {"claim", (PyCFunction)mapping_claim, METH_O, "Lease by ticket."},
     {"queue_size", (PyCFunction)mapping_queue_size, METH_VARARGS, "Tickets in a queue."},
     {"queue_close", (PyCFunction)mapping_queue_close, METH_VARARGS, "Close a queue, wake its waiters."},
     {"queue_closed", (PyCFunction)mapping_queue_closed, METH_VARARGS, "Whether a queue is closed."},
     {"reap", (PyCFunction)mapping_reap, METH_O,
-     "Give back what a dead member held: (freed, requeued, dead-lettered, adopted, detached)."},
+     "Give back what a dead member held: (freed, requeued, dead-lettered, quarantined,"
+     " adopted, detached)."},
     {"vacate", (PyCFunction)mapping_vacate, METH_O, "Free a member's entry."},
     {"repair", (PyCFunction)mapping_repair, METH_NOARGS, "Set lost free bits: how many."},
     {"expire", (PyCFunction)mapping_expire, METH_VARARGS, "Free a slot if its word is still this."},

@@ -40,6 +40,24 @@ static PyObject *mapping_wait_end(MappingObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* Is there something left for the next one who waits for a slot? Then ring. */
+static PyObject *mapping_pass_on(MappingObject *self, PyObject *args)
+{
+    int kind;
+    unsigned int index;
+    if (!PyArg_ParseTuple(args, "iI", &kind, &index))
+        return NULL;
+    sp_atomic_u64 *mask = mapping_mask(self, kind, index);
+    if (mask == NULL)
+        return NULL;
+    if (kind == FOR_SLOT) {
+        sp_freemap map = sp_freemap_of(&self->pool, index);
+        if (sp_freemap_any(&map) && mapping_ring(self, mask) < 0)
+            return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 int mapping_ring_everybody(MappingObject *self, sp_atomic_u64 *mask)
 {
     for (uint32_t i = 0; i <= SP_MAX_MEMBERS && sp_wait_any(mask); i++)
@@ -87,6 +105,7 @@ static PyObject *mapping_count_overflow(MappingObject *self, PyObject *Py_UNUSED
 PyMethodDef waiting_methods[] = {
     {"wait_begin", (PyCFunction)mapping_wait_begin, METH_VARARGS, "Set our waiting bit."},
     {"wait_end", (PyCFunction)mapping_wait_end, METH_VARARGS, "Clear our waiting bit."},
+    {"pass_on", (PyCFunction)mapping_pass_on, METH_VARARGS, "Wake another if a slot is still free."},
     {"count_wait", (PyCFunction)mapping_count_wait, METH_O, "Count a wait of so many nanoseconds."},
     {"count_exhausted", (PyCFunction)mapping_count_exhausted, METH_NOARGS, "Count a vain acquire."},
     {"count_overflow", (PyCFunction)mapping_count_overflow, METH_NOARGS, "Count a writer's overflow."},

@@ -1,0 +1,214 @@
+/* What LeaseBase and BorrowBase have in common: a right, its memory, and its end. */
+#include "glue.h"
+
+PyObject *right_new(PyTypeObject *class, MappingObject *mapping, const sp_right *at, bool borrowed)
+{
+    Right right = {.at = *at, .epoch = fork_epoch, .borrowed = borrowed};
+    RightObject *self = (RightObject *)class->tp_alloc(class, 0);
+    if (self == NULL) {
+        right_end(mapping, &right);
+        return NULL;
+    }
+    self->mapping = (MappingObject *)Py_NewRef(mapping);
+    self->right = right;
+    mapping->live++;
+    mapping->leases++;
+    return (PyObject *)self;
+}
+
+/* Is the right still held, here? -1 with an exception that says how it ended if not. */
+int right_usable(RightObject *self, const char *action)
+{
+    const Right *right = &self->right;
+    if (LIKELY(self->ending == LIVE && right->epoch == fork_epoch))
+        return 0;
+    int ending = right->epoch == fork_epoch ? (int)self->ending : -1;
+    mapping_fail_stale(self->mapping, action, right->at.slot, sp_word_generation(right->at.word), ending,
+                       self->ended_in);
+    return -1;
+}
+
+static bool right_viewed(const RightObject *self)
+{
+    return self->span != NULL && Py_REFCNT(self->span) > 1;
+}
+
+/* Does nothing look at the memory any more? -1 with ViewsAliveError if something does. */
+int right_unviewed(RightObject *self, const char *action)
+{
+    if (LIKELY(!right_viewed(self)) || self->mapping->ignore_views)
+        return 0;
+    PyObject *error = PyObject_CallMethod((PyObject *)self->mapping, "_views", "Osn", self, action,
+                                          Py_REFCNT(self->span) - 1);
+    if (error != NULL)
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_XDECREF(error);
+    return -1;
+}
+
+void right_over(RightObject *self, Ending ending, uint32_t queue)
+{
+    self->ending = ending;
+    self->ended_in = queue;
+    Py_CLEAR(self->span);
+    self->mapping->leases--;
+    mapping_right_over(self->mapping);
+}
+
+PyObject *right_release(RightObject *self, PyObject *Py_UNUSED(none))
+{
+    if (right_usable(self, "release") < 0 || right_unviewed(self, "release") < 0)
+        return NULL;
+    MappingObject *mapping = self->mapping;
+    bool ended = right_end(mapping, &self->right);
+    uint32_t slot = self->right.at.slot;
+    right_over(self, RELEASED, 0);
+    if (UNLIKELY(!ended))
+        return mapping_fail_stale(mapping, "release", slot, sp_word_generation(self->right.at.word), LIVE, 0);
+    uint32_t class = sp_pool_class_of(&mapping->pool, slot);
+    if (mapping_ring(mapping, mapping->pool.class_states[class].waiting) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static void right_abandon(RightObject *self)
+{
+    SpanObject *span = self->span;
+    if (self->right.epoch == fork_epoch)
+        self->mapping->leases--;
+    if (right_viewed(self) && !self->mapping->ignore_views) {
+        span->right = self->right;
+        span->holds = true; /* the last view gives the slot back */
+    } else {
+        right_end_quietly(self->mapping, &self->right);
+    }
+    self->ending = RELEASED;
+    Py_CLEAR(self->span);
+}
+
+void right_dealloc(RightObject *self)
+{
+    if (self->weakrefs != NULL)
+        PyObject_ClearWeakRefs((PyObject *)self);
+    if (self->ending == LIVE && self->mapping != NULL)
+        right_abandon(self);
+    Py_XDECREF(self->span);
+    Py_XDECREF(self->mapping);
+    free_object((PyObject *)self);
+}
+
+PyObject *right_enter(RightObject *self, PyObject *Py_UNUSED(none))
+{
+    return right_usable(self, "enter") < 0 ? NULL : Py_NewRef(self);
+}
+
+PyObject *right_exit(RightObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    /* Put or released inside the block: nothing is left to do. */
+    if (self->ending != LIVE)
+        Py_RETURN_FALSE;
+    bool failing = count > 0 && args[0] != Py_None;
+    /* An error is on its way, and its traceback may hold views: never mask it. */
+    if (failing) {
+        right_abandon(self);
+        Py_RETURN_FALSE;
+    }
+    PyObject *done = right_release(self, NULL);
+    Py_XDECREF(done);
+    return done ? Py_NewRef(Py_False) : NULL;
+}
+
+SpanObject *right_span(RightObject *self)
+{
+    if (self->span != NULL)
+        return self->span;
+    uint64_t length;
+    uint8_t *memory = mapping_slot_memory(self->mapping, self->right.at.slot, &length);
+    self->span = span_new(self->mapping, memory, length);
+    /* Others read what is shared: its owner, too, only reads it now. */
+    if (self->span != NULL)
+        self->span->readonly = sp_word_state(self->right.at.word) == SP_SHARED;
+    return self->span;
+}
+
+int right_getbuffer(RightObject *self, Py_buffer *view, int flags)
+{
+    SpanObject *span = right_usable(self, "look at") < 0 ? NULL : right_span(self);
+    if (span == NULL) {
+        view->obj = NULL;
+        return -1;
+    }
+    return span_getbuffer(span, view, flags);
+}
+
+/* Exports belong to the span, so there is nothing to do; but numpy's frombuffer keeps a
+ * memoryview, which we see, only of objects that have this, and else just a reference. */
+void right_releasebuffer(RightObject *Py_UNUSED(self), Py_buffer *Py_UNUSED(view))
+{
+}
+
+PyObject *right_memory(RightObject *self, PyObject *Py_UNUSED(none))
+{
+    SpanObject *span = right_usable(self, "look at") < 0 ? NULL : right_span(self);
+    return span ? Py_NewRef(span) : NULL;
+}
+
+PyObject *right_check(RightObject *self, PyObject *Py_UNUSED(none))
+{
+    if (right_usable(self, "use") < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyObject *right_description(RightObject *self, PyObject *Py_UNUSED(none))
+{
+    if (right_usable(self, "read the description of") < 0)
+        return NULL;
+    sp_pool *pool = &self->mapping->pool;
+    uint64_t length = sp_load_acquire(&pool->slots[self->right.at.slot].delivery) & UINT32_MAX;
+    if (length > sizeof(sp_sheet))
+        return mapping_fail_corrupt(self->mapping, "a description longer than its place");
+    const char *sheet = (const char *)sp_pool_sheet(pool, self->right.at.slot);
+    return PyBytes_FromStringAndSize(sheet, (Py_ssize_t)length);
+}
+
+static PyObject *right_get_slot(RightObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLong(self->right.at.slot);
+}
+
+static PyObject *right_get_generation(RightObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(sp_word_generation(self->right.at.word));
+}
+
+static PyObject *right_get_live(RightObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->ending == LIVE && self->right.epoch == fork_epoch);
+}
+
+static PyObject *right_get_nbytes(RightObject *self, void *Py_UNUSED(closure))
+{
+    uint64_t length;
+    mapping_slot_memory(self->mapping, self->right.at.slot, &length);
+    return PyLong_FromUnsignedLongLong(length);
+}
+
+static PyObject *right_get_mapping(RightObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(self->mapping);
+}
+
+PyGetSetDef right_getset[] = {
+    {"slot", (getter)right_get_slot, NULL, "Number of the slot in the pool, from 0.", NULL},
+    {"generation", (getter)right_get_generation, NULL, "Generation under which the slot is held.", NULL},
+    {"live", (getter)right_get_live, NULL, "Whether the right is still held, in this process.", NULL},
+    {"nbytes", (getter)right_get_nbytes, NULL, "Size of the slot in bytes.", NULL},
+    {"_mapping", (getter)right_get_mapping, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyMemberDef right_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(RightObject, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};

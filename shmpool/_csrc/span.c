@@ -1,0 +1,89 @@
+/* Span: memory that stays mapped as long as anything looks at it. And how a right ends. */
+#include "glue.h"
+
+void free_object(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+/* One Borrow less of a slot in this process; with the last one our bit goes. */
+static bool borrow_end(MappingObject *mapping, uint32_t slot)
+{
+    if (--mapping->borrows[slot] == 0)
+        sp_give_back(&mapping->pool, slot, mapping->pool.reader - 1);
+    return true;
+}
+
+/* End a right in shared memory: false if it was over already. */
+bool right_end(MappingObject *mapping, const Right *right)
+{
+    sp_pool *pool = &mapping->pool;
+    const sp_right *at = &right->at;
+    if (UNLIKELY(right->borrowed))
+        return borrow_end(mapping, at->slot);
+    bool shared = sp_word_state(at->word) == SP_SHARED;
+    bool ended = UNLIKELY(shared) ? sp_shared_end(pool, at->slot, at->word)
+                                  : sp_slot_end(pool, at->slot, at->word);
+    if (LIKELY(ended))
+        sp_count(&mapping_me(mapping)->released);
+    return ended;
+}
+
+/* Give a right back where nothing can be raised. */
+void right_end_quietly(MappingObject *mapping, const Right *right)
+{
+    /* In a forked child the right is the parent's: leave it alone. */
+    if (right->epoch != fork_epoch)
+        return;
+    if (right_end(mapping, right)) {
+        uint32_t class = sp_pool_class_of(&mapping->pool, right->at.slot);
+        mapping_ring_quietly(mapping, mapping->pool.class_states[class].waiting);
+    }
+    mapping_right_over(mapping);
+}
+
+static void span_dealloc(SpanObject *self)
+{
+    if (self->holds)
+        right_end_quietly(self->mapping, &self->right);
+    Py_XDECREF(self->mapping);
+    free_object((PyObject *)self);
+}
+
+int span_getbuffer(SpanObject *self, Py_buffer *view, int flags)
+{
+    return PyBuffer_FillInfo(view, (PyObject *)self, self->memory, self->length, self->readonly, flags);
+}
+
+SpanObject *span_new(MappingObject *mapping, uint8_t *memory, uint64_t length)
+{
+    SpanObject *self = (SpanObject *)span_type->tp_alloc(span_type, 0);
+    if (self == NULL)
+        return NULL;
+    self->mapping = (MappingObject *)Py_NewRef(mapping);
+    self->memory = memory;
+    self->length = (Py_ssize_t)length;
+    return self;
+}
+
+static PyType_Slot span_slots[] = {
+    {Py_tp_dealloc, span_dealloc},
+    {Py_bf_getbuffer, span_getbuffer},
+    {Py_tp_doc, "Shared memory that stays mapped as long as anything looks at it."},
+    {0, NULL},
+};
+
+static PyType_Spec span_spec = {
+    .name = "shmpool._core.Span",
+    .basicsize = sizeof(SpanObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = span_slots,
+};
+
+int module_add_span(PyObject *module)
+{
+    span_type = (PyTypeObject *)PyType_FromSpec(&span_spec);
+    return span_type ? PyModule_AddType(module, span_type) : -1;
+}

@@ -1,0 +1,90 @@
+"""Snapshots taken from the control block: what was so a moment ago, in frozen records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shmpool._attachment import Attachment
+from shmpool._header import PoolSpec
+from shmpool._layout import ControlView, Standing, State, Word
+from shmpool._statistics import ClassStatistics, MemberStatistics, PoolStatistics, Quarantined
+from shmpool._ticket import Ticket
+
+_NOT_COUNTED = {"status", "joins", "doorbells"}  # fields of the status record
+_COUNTERS = ("acquired", "released", "put", "got", "detached", "claimed", "shared", "borrowed",
+             "stale", "rung", "waits", "exhausted", "overflows", "moved", "received")  # fmt: skip
+
+
+def pool_statistics(mapping: Attachment) -> PoolStatistics:
+    """A whole pool: see `Pool.statistics`."""
+    spec, view = mapping.spec, mapping.view()
+    words = [Word.unpack(packed) for packed in view.words().tolist()]
+    states = {s.name.lower(): sum(w.state is s for w in words) for s in State}
+    classes = _class_statistics(spec, words)
+    totals = [name for name in view.status.dtype.names or () if name not in _NOT_COUNTED]
+    renamed = {"quarantined": "sent_to_quarantine"}  # the other is a state
+    numbers = range(1, len(spec.queues) + 1)
+    return PoolStatistics(
+        name=spec.name,
+        slots=spec.slots,
+        **states,
+        slot_size=classes[-1].slot_size,
+        stride=classes[-1].stride,
+        payload_bytes=sum(c.committed_bytes for c in classes),
+        control_bytes=spec.control_size,
+        classes=classes,
+        queues={spec.queues[n - 1].name: mapping.queue_size(n) for n in numbers},
+        **{renamed.get(name, name): int(view.status[name]) for name in totals},
+        members=_member_statistics(view, words),
+    )
+
+
+def _class_statistics(spec: PoolSpec, words: list[Word]) -> tuple[ClassStatistics, ...]:
+    rows = []
+    for first, c in zip(spec.firsts, spec.classes, strict=True):
+        states = [w.state for w in words[first : first + c.max_count]]
+        counts = states.count(State.FREE), states.count(State.UNCOMMITTED)
+        rows.append(ClassStatistics(c.slot_size, c.stride, c.max_count, *counts))
+    return tuple(rows)
+
+
+def _member_statistics(view: ControlView, words: list[Word]) -> tuple[MemberStatistics, ...]:
+    rows = []
+    for index in range(1, len(view.members)):
+        if view.standing(index) is not Standing.ACTIVE:
+            continue
+        record = view.members[index]
+        held = sum(w.owner == index and w.state in (State.LEASED, State.SHARED) for w in words)
+        counted: dict[str, Any] = {name: int(record[name]) for name in _COUNTERS}
+        waited = int(record["waited_ns"]) / 1e9
+        who = (index, view.member_name(index), view.pid(index), held)
+        rows.append(MemberStatistics(*who, **counted, waited=waited))
+    return tuple(rows)
+
+
+def quarantined(mapping: Attachment) -> tuple[Quarantined, ...]:
+    """The slots in quarantine: see `Pool.quarantined`."""
+    spec, view = mapping.spec, mapping.view()
+    rows = []
+    for slot, packed in enumerate(view.words().tolist()):
+        word = Word.unpack(packed)
+        if word.state is not State.QUARANTINED or not 0 < word.queue <= len(spec.queues):
+            continue
+        ticket = Ticket.of(slot, word.generation)
+        attempts = int(view.slots["delivery"][slot]) >> 32
+        pid = int(view.slots["death"][slot]) >> 32
+        queue, nbytes = spec.queues[word.queue - 1].name, spec.class_of(slot).slot_size
+        rows.append(Quarantined(ticket, queue, attempts, pid, nbytes))
+    return tuple(rows)
+
+
+def in_hand(mapping: Attachment) -> list[int]:
+    """Slots to which this process holds a right: its leases and borrows."""
+    view, me = mapping.view(), mapping.me
+    words = [Word.unpack(packed) for packed in view.words().tolist()]
+    owned = (State.LEASED, State.SHARED)
+    return [
+        slot
+        for slot, word in enumerate(words)
+        if (word.owner == me and word.state in owned) or me in view.readers_of(slot)
+    ]
