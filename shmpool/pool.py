@@ -153,34 +153,23 @@ class Pool(_core.PoolBase):
             self._queues[name] = Queue(self, name, names.index(name) + 1)
         return self._queues[name]
 
-    def claim(self, ticket: Ticket | int) -> Lease:
-        """Turn a ticket that was detached, or is in quarantine, into a lease: once.
+    def _acquire_slow(self, nbytes: int | None = None, /, *, timeout: float | None = None) -> Lease:
+        return acquire(self._mapping, nbytes, timeout)
 
-        However it came: by pipe, socket, file. Does not block.
-
-        Raises AlreadyClaimedError or StaleTicketError, PoolClosedError, CoordinatorDiedError.
-        """
+    def _claim_slow(self, ticket: int, /) -> Lease:
         ticket = Ticket(ticket)
         self._mapping.check()
         lease: Lease = self._mapping.claim(ticket)
         return lease
 
-    def _acquire_slow(self, nbytes: int | None = None, /, *, timeout: float | None = None) -> Lease:
-        return acquire(self._mapping, nbytes, timeout)
-
-    def _acquire_nowait_slow(self, nbytes: int | None = None, /) -> Lease:
-        return self._acquire_slow(nbytes, timeout=0)
-
-    def borrow(self, ticket: Ticket | int) -> Borrow:
-        """Read what a ticket of `Lease.share()` stands for, with others, as often as you like.
-
-        Does not block. Raises StaleTicketError when its owner has released it, or never shared
-        it; PoolClosedError, CoordinatorDiedError.
-        """
+    def _borrow_slow(self, ticket: int, /) -> Borrow:
         ticket = Ticket(ticket)
         self._mapping.check()
         borrow: Borrow = self._mapping.borrow(ticket)
         return borrow
+
+    def _acquire_nowait_slow(self, nbytes: int | None = None, /) -> Lease:
+        return self._acquire_slow(nbytes, timeout=0)
 
     def peek(self, ticket: Ticket | int) -> Array:
         """Copy what a ticket stands for, without a right to it and without keeping anybody from it.

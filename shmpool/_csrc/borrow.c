@@ -34,7 +34,7 @@ static sp_result borrow_once_more(MappingObject *mapping, uint64_t ticket)
 }
 
 /* Lend a shared slot by its ticket to this process: a Borrow. */
-static PyObject *mapping_borrow(MappingObject *self, PyObject *number)
+PyObject *mapping_borrow(MappingObject *self, PyObject *number)
 {
     uint64_t ticket;
     if (mapping_ticket_from(self, number, "borrow", &ticket) < 0 || borrows_ready(self) < 0)

@@ -11,7 +11,9 @@
  *   right.c     what LeaseBase and BorrowBase have in common
  *   lease.c     LeaseBase: the exclusive right to a slot
  *   borrow.c    BorrowBase: the right to read one that is shared
- *   handles.c   PoolBase, QueueBase: acquire, put and get with their fast paths
+ *   handle.c    what PoolBase and QueueBase have in common
+ *   pool.c      PoolBase: acquire, borrow and claim with their fast paths
+ *   queue.c     QueueBase: put and get with theirs
  *   bell.c      Bell: what a member sleeps on
  *
  * Python supplies the words: the methods _stale, _corrupt, _views and _ring of a Mapping's
@@ -169,6 +171,10 @@ void right_dealloc(RightObject *self);
 extern PyGetSetDef right_getset[];
 extern PyMemberDef right_members[];
 
+/* borrow.c, upkeep.c */
+PyObject *mapping_borrow(MappingObject *self, PyObject *number);
+PyObject *mapping_claim(MappingObject *self, PyObject *number);
+
 /* lease.c */
 PyObject *lease_new(MappingObject *mapping, const sp_right *right);
 
@@ -186,7 +192,8 @@ int module_add_mapping(PyObject *module);
 int module_add_span(PyObject *module);
 int module_add_lease(PyObject *module);
 int module_add_borrow(PyObject *module);
-int module_add_handles(PyObject *module);
+int module_add_pool(PyObject *module);
+int module_add_queue(PyObject *module);
 int module_add_bell(PyObject *module);
 
 #endif

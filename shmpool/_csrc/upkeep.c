@@ -17,7 +17,7 @@ static PyObject *mapping_shown(MappingObject *self, PyObject *number)
     return PyBool_FromLong(sp_slot_shown(&self->pool, slot));
 }
 
-static PyObject *mapping_claim(MappingObject *self, PyObject *number)
+PyObject *mapping_claim(MappingObject *self, PyObject *number)
 {
     uint64_t ticket;
     if (mapping_ticket_from(self, number, "claim", &ticket) < 0)
