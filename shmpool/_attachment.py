@@ -26,7 +26,6 @@ from shmpool.errors import (
 )
 
 if TYPE_CHECKING:
-    from shmpool._borrow import Borrow
     from shmpool._lease import Lease
 
 CHECK_EVERY = 0.25  # seconds between two looks at the coordinator on the fast path
@@ -151,7 +150,7 @@ class Attachment(_core.Mapping):
         )
         return ForeignLeaseError(message)
 
-    def _read_only(self, right: Lease | Borrow, action: str) -> SharedLeaseError:
+    def _read_only(self, right: _core.RightBase, action: str) -> SharedLeaseError:
         kind = "lease" if isinstance(right, _core.LeaseBase) else "borrow"
         message = (
             f"cannot {action} {kind} {right}: slot {right.slot} is shared, others may be reading "
@@ -159,7 +158,7 @@ class Attachment(_core.Mapping):
         )
         return SharedLeaseError(message, slot=right.slot)
 
-    def _views(self, lease: Lease | Borrow, action: str, views: int) -> ViewsAliveError:
+    def _views(self, lease: _core.RightBase, action: str, views: int) -> ViewsAliveError:
         kind = "lease" if isinstance(lease, _core.LeaseBase) else "borrow"
         harm = "still be writable" if action == "share" else "see the next holder's bytes"
         things = "1 array or memoryview" if views == 1 else f"{views} arrays or memoryviews"

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from shmpool import _core, _description, _explain, _views
-from shmpool._record import Record
+from shmpool import _core, _description, _explain, _right
+from shmpool._right import Array, Right
 from shmpool._ticket import Ticket
 from shmpool._writer import SlotFile
-from shmpool.errors import ArgumentError
 
 
-class Lease(_core.LeaseBase):
+class Lease(Right, _core.LeaseBase):
     """The exclusive right to a slot, until `release()`, `with`, `put()`, `detach()` or collection.
 
     `share()` lets others read along; the slot is then read-only, for its owner too. Supports
@@ -34,7 +33,7 @@ class Lease(_core.LeaseBase):
 
     def array(
         self, shape: int | Sequence[int] | None = None, dtype: DTypeLike | None = None
-    ) -> _views.Array:
+    ) -> Array:
         """A zero-copy, C-contiguous array over the start of the slot: writable until it is shared.
 
         `array(shape, dtype)` also describes the slot: its receiver calls `array()` and gets
@@ -43,25 +42,15 @@ class Lease(_core.LeaseBase):
         Raises ShapeError if it does not fit, or if nobody described the slot; StaleTicketError
         if the lease is over.
         """
-        asked = _views.asked_for(self, shape, dtype)
+        asked = _right.asked_for(self, shape, dtype)
         if asked is None:
-            return _views.described(self)
+            return _right.described(self)
         if not self.shared:
             self._describe_as(*asked)
-        return _views.over(self, *asked)
+        return _right.over(self, *asked)
 
     def _describe_as(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._describe(_description.encode(shape, dtype))
-
-    @property
-    def header(self) -> Record:
-        """The slot's record of the dtype given to `Pool.create(header=…)`; it travels along.
-
-        Contents are as the last holder left them. Raises ArgumentError if the pool has none.
-        """
-        if self._mapping.spec.record is None:
-            raise ArgumentError("the pool has no header: create it with header=some_dtype")
-        return Record(self)
 
     def writer(self, *, timeout: float | None = 0) -> SlotFile:
         """An empty binary file over the slot, for whatever writes to a file object.
@@ -80,13 +69,6 @@ class Lease(_core.LeaseBase):
         """
         self._check_writable()
         return SlotFile(self, 0, writable=True, timeout=timeout)
-
-    def reader(self) -> SlotFile:
-        """A read-only binary file over the array that the sender described, or its written bytes.
-
-        Raises ShapeError if nobody described the slot.
-        """
-        return SlotFile(self, _views.described(self).nbytes, writable=False)
 
     def detach(self) -> Ticket:
         """End the lease and return its ticket, to travel by any channel and be claimed once.
@@ -112,18 +94,6 @@ class Lease(_core.LeaseBase):
     def reason(self) -> str | None:
         """Why a dead-letter queue, or quarantine, had it: in words. None if nobody died of it."""
         return _explain.reason(self._mapping.spec, self._death, self.attempts)
-
-    @property
-    def ticket(self) -> Ticket:
-        """Slot and generation of this lease, as an integer to compare with. Not a right."""
-        return Ticket.of(self.slot, self.generation)
-
-    def __str__(self) -> str:
-        return str(self.ticket)
-
-    def __repr__(self) -> str:
-        over = "" if self.live else " (over)"
-        return f"<Lease {self} of pool {self._mapping.spec.name!r}, {self.nbytes} bytes{over}>"
 
 
 _core.set_lease_class(Lease)

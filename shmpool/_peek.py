@@ -6,8 +6,8 @@ import numpy as np
 
 from shmpool import _description
 from shmpool._attachment import Attachment
+from shmpool._right import Array
 from shmpool._ticket import Ticket
-from shmpool._views import Array
 
 
 def peek(mapping: Attachment, ticket: Ticket) -> Array:

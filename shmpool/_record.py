@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from shmpool import _core
 from shmpool._layout import SHEET
-
-if TYPE_CHECKING:
-    from shmpool._borrow import Borrow
-    from shmpool._lease import Lease
 
 
 class Record:
@@ -23,9 +19,9 @@ class Record:
     """
 
     __slots__ = ("_lease",)
-    _lease: Lease | Borrow
+    _lease: _core.RightBase
 
-    def __init__(self, lease: Lease | Borrow) -> None:
+    def __init__(self, lease: _core.RightBase) -> None:
         object.__setattr__(self, "_lease", lease)
 
     @property

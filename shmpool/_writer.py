@@ -13,7 +13,7 @@ from shmpool.errors import OutOfSharedMemoryError, PoolExhaustedError, SlotOverf
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from shmpool._borrow import Borrow
+    from shmpool._core import RightBase
     from shmpool._lease import Lease
 
 _BYTE = np.dtype(np.uint8)
@@ -30,7 +30,7 @@ class SlotFile(io.BufferedIOBase):
     """
 
     def __init__(
-        self, lease: Lease | Borrow, size: int, *, writable: bool, timeout: float | None = 0
+        self, lease: RightBase, size: int, *, writable: bool, timeout: float | None = 0
     ) -> None:
         self._lease = lease
         self._timeout = timeout

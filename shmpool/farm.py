@@ -16,8 +16,8 @@ from shmpool._farm_worker import Function
 from shmpool._lease import Lease
 from shmpool._process import usable_cpus
 from shmpool._queue import QueueOptions
+from shmpool._right import Array
 from shmpool._sizes import parse_size
-from shmpool._views import Array
 from shmpool.errors import (
     FarmError,
     LeasesAliveError,

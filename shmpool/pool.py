@@ -20,11 +20,11 @@ from shmpool._layout import State, Status
 from shmpool._lease import Lease
 from shmpool._queue import Queue
 from shmpool._reaper import Reaper
+from shmpool._right import Array
 from shmpool._segment import out_of_memory
 from shmpool._sizes import show_size
 from shmpool._statistics import PoolStatistics, Quarantined
 from shmpool._ticket import Ticket
-from shmpool._views import Array
 from shmpool.errors import ArgumentError, LeasesAliveError
 
 SPIN = 50e-6  # seconds: about what a sleep and a wake-up cost
