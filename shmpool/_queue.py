@@ -98,7 +98,7 @@ class Queue(_core.QueueBase):
         return self._attachment().queue_closed(self._number)
 
     def qsize(self) -> int:
-        """How many tickets wait, as of a moment ago; after a sender died, some may count twice."""
+        """How many tickets wait, as of a moment ago."""
         return self._attachment().queue_size(self._number)
 
     def empty(self) -> bool:

@@ -203,14 +203,13 @@ static inline uint64_t sp_up(uint64_t bytes, uint64_t to)
     return (bytes + to - 1) / to * to;
 }
 
-/* A power of two >= 3 * slots + 2. While a ticket waits at head, each other slot can stand
- * behind it three times: as the dead double, inserted by the reaper, of a ticket that was
- * taken from before it, and as a live ticket put since and its double. No more: what was
- * put behind the ticket at head is not taken before it. */
+/* A power of two >= 2 * slots + 2. What stands behind a live cell at head is alive, since
+ * tickets are taken from head only: at most one for each slot, and one dead cell at head. The
+ * rest lets a head that lags behind cost nothing. */
 static inline uint32_t sp_ring_cells(uint32_t slots)
 {
     uint32_t cells = 4;
-    while (cells < 3 * slots + 2)
+    while (cells < 2 * slots + 2)
         cells *= 2;
     return cells;
 }

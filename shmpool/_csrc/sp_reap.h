@@ -14,7 +14,7 @@ typedef enum {
     SP_REAP_FREED,
     SP_REAP_REQUEUED,
     SP_REAP_DEAD_LETTER,
-    SP_REAP_ADOPTED,  /* a queued ticket, put into its ring again */
+    SP_REAP_ADOPTED,  /* a queued ticket that was in no ring */
     SP_REAP_DETACHED, /* a ticket outside every queue: freed later if nobody claims it */
     SP_REAP_QUARANTINED,
     SP_REAP_UNCOMMITTED,
@@ -61,6 +61,46 @@ static inline sp_reaped sp_reap_free(sp_pool *pool, uint32_t slot, uint64_t word
     return sp_slot_end(pool, slot, word) ? SP_REAP_FREED : SP_REAP_NOTHING;
 }
 
+/* Take over the tickets of a dead sender that stand in a ring: how many. Whatever is still in
+ * its name after that stands in none, because a live cell is never written over. */
+static inline uint32_t sp_reap_ring(sp_pool *pool, uint32_t queue, uint32_t dead)
+{
+    sp_atomic_u64 *cells = sp_pool_ring(pool, queue);
+    uint32_t adopted = 0;
+    for (uint32_t i = 0; i < pool->geometry.ring_cells; i++) {
+        uint64_t ticket = sp_load_seq_cst(&cells[i]);
+        uint64_t word = sp_ring_live(pool, queue, ticket);
+        if (word && sp_word_owner(word) == dead)
+            adopted += sp_cas_seq_cst(&pool->slots[sp_ticket_slot(ticket)].word, word,
+                                      sp_word_with_owner(word, pool->me));
+    }
+    return adopted;
+}
+
+/* First of all: a ticket that got a second cell could be lost, for the rule that carries the
+ * ring (see sp_ring.h) knows that a dead cell at tail is of an earlier lap. */
+static inline uint32_t sp_reap_rings(sp_pool *pool, uint32_t dead)
+{
+    uint32_t adopted = 0;
+    for (uint32_t queue = 1; queue <= pool->geometry.queues; queue++)
+        adopted += sp_reap_ring(pool, queue, dead);
+    return adopted;
+}
+
+/* QUEUED(dead, q, g) and in no ring: it died between word and cell. Nobody can take the ticket
+ * before it is there. Then it is ours. */
+static inline sp_reaped sp_reap_queued(sp_pool *pool, uint32_t slot, uint64_t word)
+{
+    uint32_t queue = sp_word_queue(word);
+    bool outside = queue == SP_NO_QUEUE || queue > pool->geometry.queues;
+    if (!outside &&
+        sp_ring_insert(pool, queue, sp_ticket(slot, sp_word_generation(word))) != SP_OK)
+        return SP_REAP_CORRUPT;
+    if (!sp_cas_seq_cst(&pool->slots[slot].word, word, sp_word_with_owner(word, pool->me)))
+        return SP_REAP_NOTHING; /* somebody claimed it meanwhile */
+    return outside ? SP_REAP_DETACHED : SP_REAP_ADOPTED;
+}
+
 /* LEASED(dead, q, g): back to its queue under a new generation, into quarantine, or free. */
 static inline sp_reaped sp_reap_leased(sp_pool *pool, uint32_t slot, uint64_t word)
 {
@@ -77,27 +117,14 @@ static inline sp_reaped sp_reap_leased(sp_pool *pool, uint32_t slot, uint64_t wo
     sp_store_relaxed(&record->delivery, attempts << 32 | (delivery & UINT32_MAX));
     if (quarantine)
         return sp_reap_quarantine(pool, slot, word);
-    /* A new generation: the old ticket's cell must never come alive again. */
-    if (!sp_cas_seq_cst(&record->word, word, sp_word(SP_QUEUED, pool->me, target, generation + 1)))
+    /* A new generation: the old ticket's cell must never come alive again. Still in the name of
+     * the dead, so that a reaper which is killed before the cell leaves a dead sender's ticket. */
+    uint64_t queued = sp_word(SP_QUEUED, sp_word_owner(word), target, generation + 1);
+    if (!sp_cas_seq_cst(&record->word, word, queued))
         return SP_REAP_NOTHING;
-    if (sp_ring_insert(pool, target, sp_ticket(slot, generation + 1)) != SP_OK)
+    if (sp_reap_queued(pool, slot, queued) == SP_REAP_CORRUPT)
         return SP_REAP_CORRUPT;
     return target == queue ? SP_REAP_REQUEUED : SP_REAP_DEAD_LETTER;
-}
-
-/* QUEUED(dead, q, g): it may have died between word and cell, so insert the ticket (a second
- * cell of it is a dead cell once the first is claimed), then take it over: once, which is
- * what bounds the ring. */
-static inline sp_reaped sp_reap_queued(sp_pool *pool, uint32_t slot, uint64_t word)
-{
-    uint32_t queue = sp_word_queue(word);
-    bool outside = queue == SP_NO_QUEUE || queue > pool->geometry.queues;
-    if (!outside &&
-        sp_ring_insert(pool, queue, sp_ticket(slot, sp_word_generation(word))) != SP_OK)
-        return SP_REAP_CORRUPT;
-    if (!sp_cas_seq_cst(&pool->slots[slot].word, word, sp_word_with_owner(word, pool->me)))
-        return SP_REAP_NOTHING; /* somebody claimed it meanwhile */
-    return outside ? SP_REAP_DETACHED : SP_REAP_ADOPTED;
 }
 
 /* SHARED(dead, g): its readers may finish. */

@@ -8,9 +8,10 @@
  *   get    word first (that is the claim), head second  inserts the ticket; after the
  *                                                       second: anybody moves the hint on)
  *
- * Two rules carry it, and losing either loses tickets:
+ * Three rules carry it, and losing any one loses tickets:
  *   - tail is read again after the liveness check of its cell, not before;
- *   - head never moves past a live cell.
+ *   - head never moves past a live cell;
+ *   - a ticket is written into one cell only, so that a dead cell at tail is of an earlier lap.
  *
  * A helped queue in the manner of M. Michael and M. Scott, "Simple, fast, and practical
  * non-blocking and blocking concurrent queue algorithms", PODC 1996.
@@ -136,7 +137,7 @@ static inline sp_result sp_ring_claim(sp_pool *pool, uint32_t queue, sp_right *r
     return SP_CORRUPT;
 }
 
-/* How many cells wait: tickets, and after the death of a sender their doubles. */
+/* How many tickets wait, as of a moment ago. */
 static inline uint32_t sp_ring_size(const sp_pool *pool, uint32_t queue)
 {
     const sp_queue_state *state = sp_pool_queue(pool, queue);

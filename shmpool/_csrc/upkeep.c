@@ -78,6 +78,7 @@ static PyObject *mapping_reap(MappingObject *self, PyObject *number)
     unsigned int count[SP_REAP_CORRUPT + 1] = {0};
     sp_member_bury(&self->pool, (uint32_t)dead);
     sp_reap_waiting(&self->pool, (uint32_t)dead);
+    count[SP_REAP_ADOPTED] = sp_reap_rings(&self->pool, (uint32_t)dead);
     for (uint32_t slot = 0; detached && slot < self->pool.geometry.slots; slot++) {
         sp_reaped reaped = sp_reap_slot(&self->pool, slot, (uint32_t)dead);
         count[reaped]++;

@@ -109,8 +109,8 @@ def test_the_formula_gives_the_size_of_any_pool(slots: int, queues: int, members
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 7, 8, 15, 16, 1000, 65535])
 def test_a_ring_has_the_cells_that_the_page_says(slots: int) -> None:
-    """The power of two from 3 S + 2 on."""
-    assert "3 S + 2 <= C < 6 S + 4" in PAGE
+    """The power of two from 2 S + 2 on."""
+    assert "2 S + 2 <= C < 4 S + 4" in PAGE
     cells = layout(slots, 1, 1)["ring_cells"]
     assert cells.bit_count() == 1
-    assert 3 * slots + 2 <= cells < 6 * slots + 4
+    assert 2 * slots + 2 <= cells < 4 * slots + 4
