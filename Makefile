@@ -1,4 +1,5 @@
 # Two commands do all their own set-up: `make farm` renders a film, `make test` runs the tests.
+# `make prove` runs the long forms of what docs/proof.md lists, for hours.
 
 PYTHON ?= python3
 FARM ?= --frames 96 --size 480x270 film.mp4
@@ -7,13 +8,18 @@ BIN = .venv/bin
 SOURCES = pyproject.toml $(wildcard shmpool/_csrc/*)
 C_FLAGS = -std=c11 -O2 -fPIC -Wall -Wextra -Werror -D_GNU_SOURCE -c -o /dev/null
 
-.PHONY: farm test lint c-lint bench clean system
+.PHONY: farm test prove lint c-lint bench clean system test-system
 
 farm: .venv/film.done
 	$(BIN)/python -m workers.film $(FARM)
 
 test: .venv/test.done
 	$(BIN)/python -m pytest $(TEST)
+
+PROOFS = tests/races tests/stress tests/faults tests/properties
+
+prove: .venv/test.done
+	SHMPOOL_PROVE=1 $(BIN)/python -m pytest -rP $(or $(TEST),$(PROOFS))
 
 lint: .venv/test.done c-lint
 	$(BIN)/ruff check .
@@ -33,12 +39,20 @@ system:
 	@command -v cc >/dev/null && $(PYTHON) -c 'import venv, ensurepip' \
 	  || { apt-get update && apt-get install -y gcc python3-dev python3-venv; }
 
+# What the tests need besides: a model checker, and a second compiler with its fuzzer.
+test-system: system
+	@command -v spin >/dev/null && command -v clang >/dev/null \
+	  && echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' \
+	    | clang -fsanitize=fuzzer -x c - -o /dev/null 2>/dev/null \
+	  || { apt-get update && { apt-get install -y spin clang libclang-rt-dev \
+	    || apt-get install -y spin clang; }; }
+
 .venv/film.done: $(SOURCES) | system
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[film]'
 	touch $@
 
-.venv/test.done: $(SOURCES) | system
+.venv/test.done: $(SOURCES) | test-system
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[film,test,lint]'
 	touch $@
