@@ -157,6 +157,7 @@ def text_dtype(text: bytes) -> np.dtype[Any]:
         IndexError,
         MemoryError,
         RecursionError,
+        Warning,  # numpy's, of a type by a name that is going out of use
     ) as error:
         raise ValueError(f"no dtype: {text[:80]!r}") from error
     if dtype.hasobject:

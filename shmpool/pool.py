@@ -315,7 +315,7 @@ def _own_name() -> str:
 
 def _close(mapping: Attachment, reaper: Reaper | None, estate: _create.Estate | None) -> None:
     """Do everything that closing does, without the Pool: it may be gone already."""
-    if reaper is not None and mapping.status == Status.OPEN:
+    if reaper is not None:
         mapping.status = Status.CLOSED
         mapping.ring_all()
         reaper.stop()

@@ -87,6 +87,8 @@ static inline sp_result sp_borrow(sp_pool *pool, uint64_t ticket)
 {
     uint32_t number = sp_ticket_slot(ticket), reader = pool->reader - 1;
     uint64_t generation = sp_ticket_generation(ticket);
+    if (number >= pool->geometry.slots)
+        return SP_CORRUPT;
     sp_slot *slot = &pool->slots[number];
     /* Stale already? Then do not hold up others by a bit. */
     if (!sp_word_is(sp_load_acquire(&slot->word), SP_SHARED, generation))
@@ -103,6 +105,8 @@ static inline sp_result sp_borrow(sp_pool *pool, uint64_t ticket)
  * not: QUEUED, SHARED and QUARANTINED are those in which nobody writes. */
 static inline sp_state sp_peek_begin(const sp_pool *pool, uint64_t ticket)
 {
+    if (sp_ticket_slot(ticket) >= pool->geometry.slots)
+        return SP_FREE;
     uint64_t word = sp_load_acquire(&pool->slots[sp_ticket_slot(ticket)].word);
     sp_state state = sp_word_state(word);
     bool still = state == SP_QUEUED || state == SP_SHARED || state == SP_QUARANTINED;

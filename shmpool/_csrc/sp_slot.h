@@ -94,9 +94,9 @@ static inline sp_result sp_acquire(sp_pool *pool, uint32_t class, uint64_t now, 
     /* Each round consumes a wrong bit, so this many rounds have seen every slot. */
     for (uint32_t round = 0; round <= c->max_count; round++) {
         int64_t taken = sp_freemap_take(&map, pool->cursor[class]);
-        if (taken < 0 || taken >= c->max_count)
+        if (taken < 0)
             return SP_EMPTY;
-        if (sp_slot_try_lease(pool, c->first + (uint32_t)taken, now, right)) {
+        if (taken < c->max_count && sp_slot_try_lease(pool, c->first + (uint32_t)taken, now, right)) {
             sp_acquire_move_cursor(pool, class, (uint32_t)taken);
             return SP_OK;
         }

@@ -60,9 +60,11 @@ static PyObject *mapping_queue_closed(MappingObject *self, PyObject *args)
     return PyBool_FromLong(sp_load_seq_cst(&sp_pool_queue(&self->pool, queue)->closed) != 0);
 }
 
-static int note_detached(MappingObject *self, PyObject *detached, uint32_t slot)
+/* `seen` is the word in the name of the dead: read again, it may be a claimer's by now, whose
+ * lease would expire. */
+static int note_detached(MappingObject *self, PyObject *detached, uint32_t slot, uint64_t seen)
 {
-    uint64_t word = sp_load_acquire(&self->pool.slots[slot].word);
+    uint64_t word = sp_word_with_owner(seen, self->pool.me);
     PyObject *entry = Py_BuildValue("IK", slot, (unsigned long long)word);
     int result = entry ? PyList_Append(detached, entry) : -1;
     Py_XDECREF(entry);
@@ -80,9 +82,10 @@ static PyObject *mapping_reap(MappingObject *self, PyObject *number)
     sp_reap_waiting(&self->pool, (uint32_t)dead);
     count[SP_REAP_ADOPTED] = sp_reap_rings(&self->pool, (uint32_t)dead);
     for (uint32_t slot = 0; detached && slot < self->pool.geometry.slots; slot++) {
+        uint64_t seen = sp_load_seq_cst(&self->pool.slots[slot].word);
         sp_reaped reaped = sp_reap_slot(&self->pool, slot, (uint32_t)dead);
         count[reaped]++;
-        if (reaped == SP_REAP_DETACHED && note_detached(self, detached, slot) < 0)
+        if (reaped == SP_REAP_DETACHED && note_detached(self, detached, slot, seen) < 0)
             Py_CLEAR(detached);
     }
     sp_reap_readers(&self->pool, (uint32_t)dead);
