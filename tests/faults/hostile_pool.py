@@ -76,7 +76,8 @@ def set_header(lease: Lease) -> None:
 def look_at(lease: Lease) -> None:
     """All that can be asked of a lease."""
     repr((str(lease), lease, lease.ticket, lease.attempts, lease.nbytes, lease.live))
-    memoryview(lease)[:8] = b"hostile!"
+    if not lease.shared:
+        memoryview(lease)[:8] = b"hostile!"
 
 
 def attach_again(pool: Pool) -> None:

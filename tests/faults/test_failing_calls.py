@@ -171,15 +171,12 @@ def close(attempt):
     pool.acquire().release()
     attempt(pool.close)
 
-def farm(attempt, start_method="fork"):
+def farm(attempt):
     def start():
-        return Farm(render, ArraySpec((2,), "u1"), workers=2, name=NAME, start_method=start_method)
+        return Farm(render, ArraySpec((2,), "u1"), workers=2, name=NAME)
     with attempt(start) as farm:
         if [int(result.array[0]) for result in farm.map(range(3))] != [0, 1, 2]:
             attempt.complain("wrong results")
-
-def spawned_farm(attempt):
-    farm(attempt, "spawn")
 
 
 def run(operation, call, error):
@@ -215,7 +212,7 @@ CALLS = (
 )  # fmt: skip
 OPERATIONS = (
     "create", "first_create", "attach", "acquire", "grow", "trim", "wait", "exchange", "ring",
-    "rejoin", "close", "farm",
+    "rejoin", "close",
 )  # fmt: skip
 
 
@@ -245,9 +242,9 @@ def test_a_call_that_fails_is_an_error_and_leaves_nothing(
     assert complaints(library, make_pool(), operation, CALLS) == ""
 
 
-def test_a_spawned_crew_that_cannot_begin_leaves_nothing(
+def test_a_crew_that_cannot_begin_leaves_nothing(
     library: Path, make_pool: MakePool
 ) -> None:
     """No process, no pipe, no thread: the farm is undone, with the workers that were there."""
     calls = ("fork:EAGAIN", "pipe:EMFILE", "pthread_create:EAGAIN")
-    assert complaints(library, make_pool(), "spawned_farm", calls) == ""
+    assert complaints(library, make_pool(), "farm", calls) == ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,11 +21,11 @@ from hypothesis.stateful import (
 )
 
 import shmpool
-from shmpool import Lease, Pool, Ticket, _description
-from shmpool._layout import Word
+from shmpool import Borrow, Lease, Pool, Ticket, _description
+from shmpool._layout import State, Word
 from shmpool._sizes import parse_size, show_size
 
-SLOT_SIZE = 128
+SIZES = (128, 4096)  # of the two classes; only the larger ones can be trimmed
 QUEUES = ("a", "b")
 Right = tuple[int, int]  # slot, generation
 
@@ -34,31 +34,71 @@ Right = tuple[int, int]  # slot, generation
 class Model:
     """What a pool is, in dicts and lists."""
 
+    firsts: tuple[int, int]  # number of the first slot of each class
     free: set[int]
+    uncommitted: set[int]
     generation: dict[int, int]
     pattern: dict[int, int] = field(default_factory=dict)  # byte with which a slot is filled
     queues: dict[str, deque[Right]] = field(
         default_factory=lambda: {name: deque() for name in QUEUES}
     )
     past: list[Right] = field(default_factory=list)
+    draining: set[int] = field(default_factory=set)
+    readers: Counter[int] = field(default_factory=Counter)  # borrows of a slot
 
     @property
     def queued(self) -> int:
         """How many tickets wait in queues."""
         return sum(map(len, self.queues.values()))
 
+    def class_of(self, slot: int) -> int:
+        """Number of a slot's class."""
+        return int(slot >= self.firsts[1])
+
+    def size(self, slot: int) -> int:
+        """Bytes of a slot."""
+        return SIZES[self.class_of(slot)]
+
+    def of_class(self, slots: set[int], number: int) -> set[int]:
+        """Those of a class."""
+        return {slot for slot in slots if self.class_of(slot) == number}
+
+    def candidates(self, smallest: int) -> tuple[set[int], set[int]]:
+        """(all that an acquire may take, of them those that are free): empty if it is in vain."""
+        for number in range(smallest, len(SIZES)):
+            free = self.of_class(self.free, number)
+            if free:
+                return free, free
+            uncommitted = self.of_class(self.uncommitted, number)
+            if uncommitted:
+                return uncommitted, free
+        return set(), set()
+
 
 class PoolMachine(RuleBasedStateMachine):
     """One process that does everything one can do with slots, in any order."""
 
-    @initialize(slots=st.integers(1, 5), reuse=st.sampled_from(["warm", "cold"]))
-    def make(self, slots: int, reuse: str) -> None:
-        """A pool and its model."""
-        self.pool = Pool.create(slots=slots, slot_size=SLOT_SIZE, queues=QUEUES, reuse=reuse)
+    @initialize(
+        small=st.integers(0, 3),
+        large=st.integers(0, 2),
+        more=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+        reuse=st.sampled_from(["warm", "cold"]),
+    )
+    def make(self, small: int, large: int, more: tuple[int, int], reuse: str) -> None:
+        """A pool of two classes that can grow, and its model."""
+        counts = (small, small + more[0]), (large, large + more[1])
+        classes = [(size, *count) for size, count in zip(SIZES, counts, strict=True)]
+        self.pool = Pool.create(classes=classes, queues=QUEUES, reuse=reuse)
         self.held: list[Lease] = []
+        self.shared: list[Lease] = []
+        self.borrows: list[Borrow] = []
         self.tickets: list[Ticket] = []
-        words = [Word.unpack(word) for word in self.pool._mapping.view().words().tolist()]
-        self.model = Model(set(range(slots)), {i: word.generation for i, word in enumerate(words)})
+        words = self.words()
+        second = counts[0][1]
+        free = {*range(small), *range(second, second + large)}
+        generations = {i: word.generation for i, word in enumerate(words)}
+        uncommitted = set(range(self.pool.slots)) - free
+        self.model = Model((0, second), free, uncommitted, generations)
         self.reuse = reuse
 
     def teardown(self) -> None:
@@ -66,14 +106,20 @@ class PoolMachine(RuleBasedStateMachine):
         if not hasattr(self, "pool"):
             return
         with self.pool:
-            for lease in self.held:
-                lease.release()
+            for right in self.held + self.shared + self.borrows:
+                right.release()
             for ticket in self.tickets:
                 self.pool.claim(ticket).release()
             for name in QUEUES:
                 while self.pool.queue(name).qsize():
                     self.pool.queue(name).get_nowait().release()
-            assert self.pool.audit()["free"] == self.pool.slots
+            counts = self.pool.audit()
+            assert counts["free"] + counts["uncommitted"] == self.pool.slots
+            assert counts["uncommitted"] == len(self.model.uncommitted)
+
+    def words(self) -> list[Word]:
+        """Every slot's word."""
+        return [Word.unpack(word) for word in self.pool._mapping.view().words().tolist()]
 
     def take(self, data: st.DataObject, things: list[Any]) -> Any:
         """Any one of them, no longer in the list."""
@@ -83,14 +129,16 @@ class PoolMachine(RuleBasedStateMachine):
         """Place of any one of them: hypothesis would keep a lease that it drew alive."""
         return data.draw(st.integers(0, len(things) - 1), label="which")
 
-    def check_pattern(self, lease: Lease) -> None:
+    def check_pattern(self, right: Lease | Borrow) -> None:
         """The slot holds what was written into it last."""
-        assert bytes(memoryview(lease)) == bytes([self.model.pattern[lease.slot]]) * SLOT_SIZE
+        size = self.model.size(right.slot)
+        assert right.nbytes == size
+        assert bytes(memoryview(right)) == bytes([self.model.pattern[right.slot]]) * size
 
     def over(self, right: Right) -> None:
-        """A lease has ended for good: slot free, generation gone."""
+        """A lease has ended for good: generation gone; slot free, unless it is still read."""
         slot, _ = right
-        self.model.free.add(slot)
+        (self.model.draining if self.model.readers[slot] else self.model.free).add(slot)
         self.model.past.append(right)
 
     def came(self, lease: Lease, right: Right) -> None:
@@ -108,23 +156,36 @@ class PoolMachine(RuleBasedStateMachine):
             self.model.past.append(right)
         self.model.generation[lease.slot] = lease.generation
 
-    @rule(pattern=st.integers(0, 255))
-    def acquire(self, pattern: int) -> None:
-        """A free slot with a new generation, or PoolExhaustedError if there is none."""
-        if not self.model.free:
-            with pytest.raises(shmpool.PoolExhaustedError):
-                self.pool.acquire_nowait()
-            return
-        lease = self.pool.acquire_nowait()
-        assert lease.slot in self.model.free
-        if self.reuse == "warm":
-            assert lease.slot == min(self.model.free)
+    def taken(self, lease: Lease, smallest: int) -> None:
+        """A slot was leased: of the class, and with the generation, that the model foretells."""
+        candidates, free = self.model.candidates(smallest)
+        assert lease.slot in candidates
+        if free and self.reuse == "warm":
+            assert lease.slot == min(free)
+        assert lease.nbytes == self.model.size(lease.slot)
         assert lease.generation >= self.model.generation[lease.slot]
         assert (lease.slot, lease.generation) not in self.model.past
-        self.model.free.remove(lease.slot)
+        self.model.free.discard(lease.slot)
+        self.model.uncommitted.discard(lease.slot)
         self.model.generation[lease.slot] = lease.generation
+
+    @rule(pattern=st.integers(0, 255), nbytes=st.sampled_from([None, 0, 1, 128, 129, 4096, 4097]))
+    def acquire(self, pattern: int, nbytes: int | None) -> None:
+        """A free slot with a new generation, or PoolExhaustedError if there is none."""
+        if nbytes == 4097:
+            with pytest.raises(shmpool.SizeError):
+                self.pool.acquire_nowait(nbytes)
+            return
+        smallest = int((nbytes or 0) > SIZES[0])
+        arguments = () if nbytes is None else (nbytes,)
+        if not self.model.candidates(smallest)[0]:
+            with pytest.raises(shmpool.PoolExhaustedError):
+                self.pool.acquire_nowait(*arguments)
+            return
+        lease = self.pool.acquire_nowait(*arguments)
+        self.taken(lease, smallest)
         self.model.pattern[lease.slot] = pattern
-        lease.array((SLOT_SIZE,), "u1")[:] = pattern
+        lease.array((lease.nbytes,), "u1")[:] = pattern
         self.held.append(lease)
 
     @precondition(lambda self: self.held)
@@ -207,25 +268,39 @@ class PoolMachine(RuleBasedStateMachine):
     def use_a_past_right(self, data: st.DataObject) -> None:
         """Whatever right is over stays over, and the error names it."""
         slot, generation = data.draw(st.sampled_from(self.model.past), label="past right")
-        with pytest.raises(shmpool.StaleTicketError) as caught:
-            self.pool.claim(Ticket.of(slot, generation))
-        assert (caught.value.slot, caught.value.generation) == (slot, generation)
+        for use in (self.pool.claim, self.pool.borrow, self.pool.peek):
+            with pytest.raises(shmpool.StaleTicketError) as caught:
+                use(Ticket.of(slot, generation))
+            assert (caught.value.slot, caught.value.generation) == (slot, generation)
 
     @rule(data=st.data())
     def use_a_right_that_is_no_ticket(self, data: st.DataObject) -> None:
         """Leases in hand, tickets in queues and slots beyond the end cannot be claimed."""
-        rights = [(lease.slot, lease.generation) for lease in self.held]
+        rights = [(lease.slot, lease.generation) for lease in self.held + self.shared]
         rights += [right for queue in self.model.queues.values() for right in queue]
         rights += [(self.pool.slots, 1), (65_535, (1 << 48) - 1), (0, 0), (0, (1 << 48) - 1)]
         with pytest.raises(shmpool.StaleTicketError):
             self.pool.claim(Ticket.of(*data.draw(st.sampled_from(rights), label="right")))
+
+    @rule(data=st.data())
+    def borrow_what_is_not_shared(self, data: st.DataObject) -> None:
+        """Leases in hand, tickets on their way and slots that nobody has cannot be borrowed."""
+        words = self.words()
+        rights = [(lease.slot, lease.generation) for lease in self.held]
+        rights += [(ticket.slot, ticket.generation) for ticket in self.tickets]
+        rights += [right for queue in self.model.queues.values() for right in queue]
+        idle = self.model.free | self.model.uncommitted | self.model.draining
+        rights += [(slot, words[slot].generation) for slot in sorted(idle)]
+        rights += [(self.pool.slots, 1), (0, 0), (0, (1 << 48) - 1)]
+        with pytest.raises(shmpool.StaleTicketError):
+            self.pool.borrow(Ticket.of(*data.draw(st.sampled_from(rights), label="right")))
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), pattern=st.integers(0, 255))
     def rewrite(self, data: st.DataObject, pattern: int) -> None:
         """A holder writes into its slot and nobody else's."""
         lease = self.held[self.index(data, self.held)]
-        memoryview(lease).cast("B")[:] = bytes([pattern]) * SLOT_SIZE
+        memoryview(lease).cast("B")[:] = bytes([pattern]) * lease.nbytes
         self.model.pattern[lease.slot] = pattern
 
     @precondition(lambda self: self.held)
@@ -242,6 +317,150 @@ class PoolMachine(RuleBasedStateMachine):
         assert lease.live
         assert (array == self.model.pattern[lease.slot]).all()
 
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def share(self, data: st.DataObject) -> None:
+        """A lease becomes read-only, for good, under the generation it has."""
+        lease = self.take(data, self.held)
+        right = (lease.slot, lease.generation)
+        with memoryview(lease), pytest.raises(shmpool.ViewsAliveError):
+            lease.share()
+        ticket = lease.share()
+        assert (ticket.slot, ticket.generation) == right
+        assert lease.share() == ticket
+        self.shared.append(lease)
+        queue = self.pool.queue("a")
+        uses: list[Callable[[], Any]] = [lease.detach, lease.writer, lambda: queue.put(lease)]
+        for use in uses:
+            with pytest.raises(shmpool.SharedLeaseError):
+                use()
+
+    @precondition(lambda self: self.shared)
+    @rule(data=st.data(), many=st.integers(1, 3))
+    def borrow(self, data: st.DataObject, many: int) -> None:
+        """What is shared can be borrowed, as often as one likes."""
+        ticket = self.shared[self.index(data, self.shared)].ticket
+        for _ in range(many):
+            borrow = self.pool.borrow(ticket)
+            assert borrow.ticket == ticket
+            self.check_pattern(borrow)
+            self.model.readers[ticket.slot] += 1
+            self.borrows.append(borrow)
+
+    @precondition(lambda self: self.shared)
+    @rule(data=st.data(), how=st.sampled_from(["release", "with", "drop"]))
+    def end_shared(self, data: st.DataObject, how: str) -> None:
+        """The owner is done: the slot drains while it is read, and is free if it is not."""
+        lease = self.take(data, self.shared)
+        self.check_pattern(lease)
+        ticket = lease.ticket
+        self.over((ticket.slot, ticket.generation))
+        if how == "release":
+            lease.release()
+        elif how == "with":
+            with lease:
+                pass
+        if how == "drop":
+            del lease
+        else:
+            self.check_over(lease)
+        with pytest.raises(shmpool.StaleTicketError):
+            self.pool.borrow(ticket)
+
+    @precondition(lambda self: self.borrows)
+    @rule(data=st.data(), how=st.sampled_from(["release", "with", "drop", "under a view"]))
+    def give_back(self, data: st.DataObject, how: str) -> None:
+        """The last borrow of a slot that its owner released frees it."""
+        borrow = self.take(data, self.borrows)
+        slot = borrow.slot
+        self.check_pattern(borrow)
+        if how == "under a view":
+            view = memoryview(borrow)
+            with pytest.raises(shmpool.ViewsAliveError):
+                borrow.release()
+            assert borrow.live
+            del borrow
+            self.agrees()
+            del view
+        elif how == "drop":
+            del borrow
+        else:
+            borrow.release() if how == "release" else borrow.__exit__(None, None, None)
+            uses: list[Callable[[], Any]] = [borrow.release, borrow.array, borrow.reader]
+            for use in uses:
+                with pytest.raises(shmpool.AlreadyEndedError):
+                    use()
+        self.model.readers[slot] -= 1
+        if slot in self.model.draining and not self.model.readers[slot]:
+            self.model.draining.remove(slot)
+            self.model.free.add(slot)
+
+    @rule(data=st.data())
+    def peek(self, data: st.DataObject) -> None:
+        """Whatever is on its way, or shared, can be copied; nothing else."""
+        good = [(lease.slot, lease.generation) for lease in self.shared]
+        good += [(ticket.slot, ticket.generation) for ticket in self.tickets]
+        good += [right for queue in self.model.queues.values() for right in queue]
+        words = self.words()
+        idle = self.model.free | self.model.uncommitted | self.model.draining
+        bad = [(slot, words[slot].generation) for slot in sorted(idle)]
+        bad += [(lease.slot, lease.generation) for lease in self.held]
+        right = data.draw(st.sampled_from(good + bad + [(self.pool.slots, 1)]), label="right")
+        if right not in good:
+            with pytest.raises(shmpool.StaleTicketError):
+                self.pool.peek(Ticket.of(*right))
+            return
+        got = self.pool.peek(Ticket.of(*right))
+        assert got.tolist() == [self.model.pattern[right[0]]] * self.model.size(right[0])
+
+    @rule(slots=st.integers(0, 3), nbytes=st.sampled_from([None, *SIZES]))
+    def grow(self, slots: int, nbytes: int | None) -> None:
+        """Uncommitted slots of one class become free, as many as asked for or there are."""
+        number = int(nbytes == SIZES[1])
+        there = self.model.of_class(self.model.uncommitted, number)
+        expected = min(slots, len(there))
+        assert self.pool.grow(slots, nbytes) == expected
+        free = {slot for slot, word in enumerate(self.words()) if word.state is State.FREE}
+        grown = free - self.model.free
+        assert len(grown) == expected
+        assert grown <= there
+        self.model.free |= grown
+        self.model.uncommitted -= grown
+
+    @rule()
+    def trim(self) -> None:
+        """The free slots of a page or more have no memory any more, and another generation."""
+        words = self.words()
+        trimmed = self.model.of_class(self.model.free, 1)
+        assert self.pool.trim() == len(trimmed) * SIZES[1]
+        for slot in trimmed:
+            self.model.past.append((slot, words[slot].generation))
+            self.model.generation[slot] = words[slot].generation + 1
+        self.model.free -= trimmed
+        self.model.uncommitted |= trimmed
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), pattern=st.integers(0, 255))
+    def outgrow(self, data: st.DataObject, pattern: int) -> None:
+        """A writer moves a lease on to a larger slot, or overflows and leaves it as it was."""
+        lease = self.held[self.index(data, self.held)]
+        slot, generation = lease.slot, lease.generation
+        room = self.model.candidates(1)[0] if self.model.class_of(slot) == 0 else set()
+        content = bytes([pattern]) * SIZES[1]
+        if not room:
+            with pytest.raises(shmpool.SlotOverflowError):
+                lease.writer().write(content + b"x" * self.model.class_of(slot))
+            assert (lease.slot, lease.generation) == (slot, generation)
+            return
+        with lease.writer() as file:
+            file.write(content[: SIZES[0]])
+            assert lease.slot == slot
+            file.write(content[SIZES[0] :])
+        self.taken(lease, 1)
+        self.over((slot, generation))
+        self.model.pattern[lease.slot] = pattern
+        assert lease.array().tolist() == list(content)
+
     @invariant()
     def agrees(self) -> None:
         """Pool and model tell the same, whichever way one asks."""
@@ -252,20 +471,26 @@ class PoolMachine(RuleBasedStateMachine):
             "free": len(model.free),
             "leased": len(self.held),
             "queued": model.queued + len(self.tickets),
+            "shared": len(self.shared),
+            "draining": len(model.draining),
+            "uncommitted": len(model.uncommitted),
         }
         assert {state: n for state, n in pool.audit().items() if n} == {
             state: n for state, n in counts.items() if n
         }
         snapshot = pool.statistics()
-        assert (snapshot.free, snapshot.leased, snapshot.queued) == tuple(counts.values())
+        assert {state: getattr(snapshot, state) for state in counts} == counts
+        for number, c in enumerate(snapshot.classes):
+            assert c.free == len(model.of_class(model.free, number))
+            assert c.uncommitted == len(model.of_class(model.uncommitted, number))
         assert snapshot.queues == {name: len(queue) for name, queue in model.queues.items()}
-        assert snapshot.members[0].held == len(self.held)
+        assert snapshot.members[0].held == len(self.held) + len(self.shared)
         for name, queue in model.queues.items():
             assert pool.queue(name).qsize() == len(queue)
             assert pool.queue(name).empty() == (not queue)
-        for lease in self.held:
-            assert lease.live
-            self.check_pattern(lease)
+        for right in self.held + self.shared + self.borrows:
+            assert right.live
+            self.check_pattern(right)
 
 
 TestPoolModel = pytest.mark.filterwarnings("default")(PoolMachine.TestCase)

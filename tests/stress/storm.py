@@ -105,7 +105,9 @@ class Held:
 class Worker:
     """One life: random operations, each told to the log, until the kill."""
 
-    def __init__(self, number: int, pool: Pool, log: Log, pipe: tuple[int, int], board: Any) -> None:
+    def __init__(
+        self, number: int, pool: Pool, log: Log, pipe: tuple[int, int], board: Any
+    ) -> None:
         self._random = random.Random(number)
         self._pool = pool
         self._log = log
@@ -260,7 +262,9 @@ class Worker:
         borrow.release()
 
     def peek(self) -> None:
-        for ticket in [ticket for ticket, _ in self._sent[-3:]] + [self._random.choice(self._board)]:
+        for ticket in [ticket for ticket, _ in self._sent[-3:]] + [
+            self._random.choice(self._board)
+        ]:
             with suppress(shmpool.StaleTicketError):
                 array = self._pool.peek(int(ticket))
                 self._log(Kind.PEEKED, int(ticket), stamp_in(array.view("u1")))

@@ -100,7 +100,9 @@ def check_deliveries(history: History) -> None:
 
 def places(queue: int) -> set[int]:
     """Where something may arrive that was put into a queue: there, or where the dead go."""
-    letters = {1 + storm.QUEUES.index("letters")} if queue == 1 + storm.QUEUES.index("poison") else set()
+    letters = (
+        {1 + storm.QUEUES.index("letters")} if queue == 1 + storm.QUEUES.index("poison") else set()
+    )
     claimed = {0} if queue == 1 + storm.QUEUES.index("held out") else set()
     return {queue} | letters | claimed
 
@@ -152,9 +154,7 @@ def test_a_storm_leaves_a_history_without_a_contradiction(
         "held out": QueueOptions(on_death="quarantine"),
     }
     classes = ((storm.SMALL, 6, 10), (storm.LARGE, 4, 7))
-    pool = make_pool(
-        slots=None, slot_size=None, classes=classes, queues=options, orphan_grace=0.1
-    )
+    pool = make_pool(slots=None, slot_size=None, classes=classes, queues=options, orphan_grace=0.1)
     rage = mp.get_context("spawn").Process(
         target=storm.rage, args=(pool, tmp_path, WORKERS, KILLS, seed)
     )

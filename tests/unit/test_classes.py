@@ -734,6 +734,29 @@ def test_a_moved_lease_is_delivered_again_when_its_holder_dies(make_classes: Mak
     assert pool.audit()["free"] == 2
 
 
+def test_ctrl_c_in_the_middle_of_a_move_is_seen(three: Pool) -> None:
+    """KeyboardInterrupt while the small slot's waiter is rung: it comes out, no byte is lost."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    lease = three.acquire()
+    file = lease.writer()
+    file.write(b"abc")
+    nobody = 9
+    three._mapping.bells.extend([None] * nobody + [interrupted])
+    three._mapping.view().class_states["waiting"][0][0] |= 1 << nobody
+    with pytest.raises(KeyboardInterrupt):
+        file.write(b"x" * 100)
+    assert lease.live
+    assert bytes(file.getbuffer()) == b"abc"
+    file.write(b"x" * 100)
+    file.close()
+    assert bytes(lease.array()) == b"abc" + b"x" * 100
+    lease.release()
+    assert free(three) == [1, 1, 1]
+
+
 @pytest.mark.parametrize("other", ["text", None, 5], ids=str)
 def test_only_a_lease_of_the_pool_takes_over(three: Pool, make_pool: MakePool, other: Any) -> None:
     """The private door of the writer is not open to nonsense: nothing changes hands."""

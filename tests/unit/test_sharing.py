@@ -831,6 +831,36 @@ def test_gets_claims_and_borrows_are_bytes_received(make_pool: MakePool) -> None
     assert pool.statistics().members[0].received == 64 + PAGE + PAGE
 
 
+@pytest.mark.parametrize("state", ["free", "leased", "queued"])
+def test_the_audit_finds_a_bit_where_nobody_may_read(pool: Pool, state: str) -> None:
+    """I8: readers there are of shared and draining slots alone."""
+    with shared(pool) as lease:
+        pool.borrow(lease.ticket).release()  # so that reader id 0 is ours
+    lease = pool.acquire()
+    if state == "free":
+        lease.release()
+    elif state == "queued":
+        pool.queue("a").put(lease)
+    bits = pool._mapping.view().slots["readers"][lease.slot]
+    bits[0] = 1
+    with pytest.raises(shmpool.AuditError, match="I8") as caught:
+        pool.audit()
+    assert caught.value.slot == lease.slot
+    bits[0] = 0
+    pool.audit()
+
+
+def test_the_audit_finds_a_reader_who_is_nobody(pool: Pool) -> None:
+    """I8: a bit whose reader id no member has would never be cleared."""
+    with shared(pool) as lease:
+        bits = pool._mapping.view().slots["readers"][lease.slot]
+        bits[3] = 1 << 63
+        with pytest.raises(shmpool.AuditError, match="a reader is a member"):
+            pool.audit()
+        bits[3] = 0
+        pool.audit()
+
+
 # --- threads ------------------------------------------------------------------------------
 
 
