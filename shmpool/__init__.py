@@ -9,8 +9,8 @@
     errors      every error, as a tree
 
 Floors, nothing imports upward:
-    errors < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell < _explain
-    < _attachment < _waiting < _acquiring < _writer, _record < _right
+    errors, _interrupts < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
+    < _explain < _attachment < _waiting < _acquiring < _writer, _record < _right
     < _lease, _borrow, _queue, _reaper, _audit < _plan < _create < pool
     < _envelope < _farm_worker < _crew < farm
 """

@@ -47,7 +47,9 @@ class Attachment(_core.Mapping):
     is_coordinator: bool
     _pidfd: int | None
     _watch: select.poll | None  # readable when the coordinator is dead
+    _died_early: bool  # before we could watch it
     _joining: threading.Lock
+    _watching: threading.Lock
 
     def check(self) -> None:
         """Look around: closed? forked? is the coordinator alive? Then go on for a while.
@@ -67,7 +69,9 @@ class Attachment(_core.Mapping):
     def _coordinator_is_dead(self) -> bool:
         if self.is_coordinator:
             return False
-        return self._watch is None or bool(self._watch.poll(0))
+        # Under a lock: a poll object serves one thread at a time, and another may be closing it.
+        with self._watching:
+            return self._died_early or (self._watch is not None and bool(self._watch.poll(0)))
 
     def _orphaned(self) -> CoordinatorDiedError:
         if self.status != Status.ORPHANED:
@@ -94,6 +98,7 @@ class Attachment(_core.Mapping):
 
     def _watch_coordinator(self) -> None:
         self._pidfd = None if self.is_coordinator else open_pidfd(self.spec.coordinator)
+        self._died_early = self._pidfd is None
         if self._pidfd is not None:
             self._watch = select.poll()
             self._watch.register(self._pidfd, select.POLLIN)
@@ -112,9 +117,10 @@ class Attachment(_core.Mapping):
             self._close_pidfd()
 
     def _close_pidfd(self) -> None:
-        pidfd, self._pidfd, self._watch = self._pidfd, None, None
-        if pidfd is not None:
-            os.close(pidfd)
+        with self._watching:
+            pidfd, self._pidfd, self._watch = self._pidfd, None, None
+            if pidfd is not None:
+                os.close(pidfd)
 
     def view(self) -> ControlView:
         """The tables of the control block. Hold it no longer than a call."""
@@ -122,6 +128,7 @@ class Attachment(_core.Mapping):
 
     def _after_fork(self) -> None:
         self._joining = threading.Lock()
+        self._watching = threading.Lock()
 
     # What the core calls.
 
@@ -186,6 +193,8 @@ def attach(spec: PoolSpec, control: int, spin: float) -> Attachment:
     mapping.is_coordinator = False
     mapping._pidfd = mapping._watch = None
     mapping._joining = threading.Lock()
+    mapping._watching = threading.Lock()
+    mapping._died_early = False
     mapping.ignore_views = VIEWS[spec.views] == "ignore"
     # On a single CPU nobody can make progress while we spin.
     mapping.spin_ns = round(spin * 1e9) if usable_cpus() > 1 else 0

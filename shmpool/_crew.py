@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 
 from shmpool._envelope import Envelope
 from shmpool._farm_worker import Function, work
+from shmpool._process import start_thread
 from shmpool.errors import FarmError
 from shmpool.pool import Pool
 
@@ -38,16 +39,20 @@ class Crew:
         self._deaths = 0
         self._failure: FarmError | None = None
         self._dismissed = threading.Event()
-        self._wake, self._woken = connection.Pipe(duplex=False)
         self._workers: list[BaseProcess] = []
+        self._thread: threading.Thread | None = None
         try:
-            self._workers = [self._hire() for _ in range(count)]
+            self._wake, self._woken = connection.Pipe(duplex=False)
+            for _ in range(count):
+                self._workers.append(self._hire())
+            thread = threading.Thread(target=self._watch, name="shmpool-farm", daemon=True)
+            start_thread(thread)
+            self._thread = thread
         except BaseException:
             self.terminate()
+            self.dismiss()
             pool.close()
             raise
-        self._thread = threading.Thread(target=self._watch, name="shmpool-farm", daemon=True)
-        self._thread.start()
 
     def _hire(self) -> BaseProcess:
         self._started += 1
@@ -111,7 +116,7 @@ class Crew:
 
     def _stop_watching(self) -> None:
         self._dismissed.set()
-        if getattr(self, "_thread", None) is not None and self._thread.is_alive():
+        if self._thread is not None and self._thread.is_alive():
             self._woken.send_bytes(b"!")
             self._thread.join()
 

@@ -5,8 +5,10 @@ A ring that is lost costs the sleeper one slice of its wait; one too many costs 
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
+from contextlib import suppress
 from multiprocessing import resource_tracker
 
 import posix_ipc
@@ -71,22 +73,26 @@ class Doorbell:
         self._pool = pool
         self._member = member
         self._bell: _core.Bell | None = None
-        self._changed = threading.Condition()
-        self._listening = False
-        self._waiting: dict[tuple[int, int], int] = {}
+        self._lock = threading.Lock()
+        self._listener: int | None = None  # a thread
+        self._sleepers: list[_thread.LockType] = []  # of the other threads, to be released
+        self._waiting: dict[tuple[int, int], set[int]] = {}  # threads
 
     def begin(self, things: tuple[tuple[int, int], ...]) -> None:
         """One more thread of this process waits for things: our waiting bits may be set."""
-        with self._changed:
+        me = threading.get_ident()
+        with self._lock:
             for thing in things:
-                self._waiting[thing] = self._waiting.get(thing, 0) + 1
+                self._waiting.setdefault(thing, set()).add(me)
 
     def end(self, things: tuple[tuple[int, int], ...], mapping: _core.Mapping) -> None:
-        """One thread less; with the last one of a thing its waiting bit goes."""
-        with self._changed:
+        """One thread less; with the last one of a thing its waiting bit goes. Idempotent."""
+        me = threading.get_ident()
+        with self._lock:
             for thing in things:
-                self._waiting[thing] -= 1
-                if not self._waiting[thing]:
+                threads = self._waiting.get(thing, set())
+                threads.discard(me)
+                if not threads:
                     mapping.wait_end(*thing)
         # Rung for several of them, we took one: the others are for whoever waits next.
         for thing in things if len(things) > 1 else ():
@@ -94,17 +100,37 @@ class Doorbell:
 
     def sleep(self, seconds: float) -> None:
         """Sleep until rung, at most so long. May wake for nothing; signal handlers may raise."""
-        with self._changed:
-            if self._listening:
-                self._changed.wait(seconds)
-                return
-            self._listening = True
+        me = threading.get_ident()
+        # Ctrl-C may come between any two lines: what it leaves undone the next sleep makes good.
         try:
-            self._listen(seconds)
+            with self._lock:
+                if self._listener is None:
+                    self._listener = me
+            if self._listener == me:
+                self._listen(seconds)
+            else:
+                self._doze(seconds)
         finally:
-            with self._changed:
-                self._listening = False
-                self._changed.notify_all()
+            if self._listener == me:
+                self._listener = None
+                self._wake_others()
+
+    def _doze(self, seconds: float) -> None:
+        """Sleep until the listening thread wakes us. A Condition cannot stand Ctrl-C."""
+        sleeper = _thread.allocate_lock()
+        sleeper.acquire()
+        try:
+            self._sleepers.append(sleeper)
+            if self._listener is not None:  # or it may have looked before we were there
+                sleeper.acquire(timeout=seconds)
+        finally:
+            with suppress(ValueError):
+                self._sleepers.remove(sleeper)
+
+    def _wake_others(self) -> None:
+        while self._sleepers:
+            with suppress(IndexError):
+                self._sleepers.pop().release()
 
     def _listen(self, seconds: float) -> None:
         if self._bell is None:

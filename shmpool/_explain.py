@@ -80,13 +80,11 @@ def stale(
     }  # fmt: skip
     now = f"slot {slot} is now {what_it_is(spec, view, slot)}"
     if how == _FORKED:
-        message = f"cannot {action} lease {slot}@{generation}: a child inherits no lease; {now}"
+        message = f"cannot {action} {slot}@{generation}: a child inherits no rights; {now}"
         return NotOwnerError(message, **facts)
     if how:
         to = f" to queue {spec.queues[queue - 1].name!r}" if how == _core.PUT else ""
-        message = (
-            f"cannot {action} lease {slot}@{generation}: it was {_ENDINGS[how]}{to} before; {now}"
-        )
+        message = f"cannot {action} {slot}@{generation}: it was {_ENDINGS[how]}{to} before; {now}"
         return AlreadyEndedError(message, **facts)
     if action == "claim" and _is_claimed(word, generation):
         message = f"cannot claim ticket {slot}@{generation}: it has been claimed before; {now}"

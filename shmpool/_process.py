@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,10 +43,13 @@ def open_pidfd(process: Identity) -> int | None:
         if error.errno in (errno.ESRCH, errno.ENOENT, errno.EINVAL):
             return None
         raise
-    if _is_same(process, pidfd):
-        return pidfd
-    os.close(pidfd)
-    return None
+    same = False
+    try:
+        same = _is_same(process, pidfd)
+    finally:
+        if not same:
+            os.close(pidfd)
+    return pidfd if same else None
 
 
 def is_over(pidfd: int) -> bool:
@@ -82,6 +86,18 @@ def pid_namespace() -> int:
         return Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
         return 0
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread. Raises OSError where the system has no more of them."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        message = (
+            f"thread {thread.name!r} cannot be started: as many run as may (ulimit -u, pids.max), "
+            f"or memory is short"
+        )
+        raise OSError(errno.EAGAIN, message) from error
 
 
 def usable_cpus() -> int:

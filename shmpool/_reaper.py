@@ -21,7 +21,7 @@ from shmpool._attachment import Attachment
 from shmpool._doorbell import hang_bell, take_down_bell
 from shmpool._header import PAGE
 from shmpool._layout import Standing
-from shmpool._process import Identity, open_pidfd
+from shmpool._process import Identity, open_pidfd, start_thread
 from shmpool._segment import out_of_memory
 
 TICK = 0.02  # seconds until a new member is watched
@@ -61,8 +61,12 @@ class Reaper:
 
     def start(self) -> None:
         """Begin to watch."""
-        with self._undone_on_error():
-            self._thread.start()
+        try:
+            with self._undone_on_error():
+                start_thread(self._thread)
+        except OSError:
+            del self._thread  # it refers to us: the pool's memory goes now, not some day
+            raise
 
     def stop(self) -> None:
         """Stop watching, and take down the doorbells. Blocks for one round of the thread."""
@@ -116,16 +120,23 @@ class Reaper:
     def _meet_members(self) -> None:
         watched = {entry.member: (pidfd, entry) for pidfd, entry in self._watched.items()}
         present = self._view.present()
+        failures = []
         for member in present:
-            standing = self._view.standing(member)
-            pidfd, entry = watched.get(member, (None, None))
             if member == self._mapping.me:
                 continue
-            if standing is Standing.LEFT:
-                self._part(member, pidfd)
-            elif entry is None or entry.identity != int(self._view.members["identity"][member]):
-                self._watch(member, pidfd)
+            try:
+                self._meet(member, *watched.get(member, (None, None)))
+            except Exception as error:  # noqa: BLE001 - the others are met all the same
+                failures.append(error)
+        if failures:
+            raise failures[0]  # the next round tries all of them again
         self._hang_bells(min(max(present, default=0) + _BELLS_AHEAD, self._mapping.spec.members))
+
+    def _meet(self, member: int, pidfd: int | None, entry: _Watched | None) -> None:
+        if self._view.standing(member) is Standing.LEFT:
+            self._part(member, pidfd)
+        elif entry is None or entry.identity != int(self._view.members["identity"][member]):
+            self._watch(member, pidfd)
 
     def _watch(self, member: int, old: int | None) -> None:
         if old is not None:
@@ -183,11 +194,11 @@ class Reaper:
     def _reap(self, member: int) -> tuple[int, int, int, int]:
         mapping = self._mapping
         freed, requeued, letters, quarantined, _adopted, detached = mapping.reap(member)
+        due = time.monotonic() + mapping.spec.orphan_grace_ns / 1e9
+        self._orphans += [(due, slot, word) for slot, word in detached]
         repaired = mapping.repair()
         mapping.ring_all()
         mapping.vacate(member)
-        due = time.monotonic() + mapping.spec.orphan_grace_ns / 1e9
-        self._orphans += [(due, slot, word) for slot, word in detached]
         self._count(
             reaped_members=1, reaped_leases=freed, requeued=requeued,
             dead_lettered=letters, quarantined=quarantined, repaired_bits=repaired,

@@ -72,6 +72,8 @@ def asked_for(
         raise ArgumentError("array() takes both shape and dtype, or neither")
     lengths = _description.lengths(shape)
     kind = np.dtype(dtype)
+    if kind.hasobject:
+        raise ShapeError(f"dtype {kind} has Python objects, which no other process could read")
     right._check()
     _description.check_fits(lengths, kind, right.nbytes)
     return lengths, kind

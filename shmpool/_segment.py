@@ -1,9 +1,9 @@
 """Shared-memory segments: made with memory behind every byte, opened only after checks.
 
-Creating goes through `multiprocessing.shared_memory`, so that Python's resource tracker
-unlinks the segment if this process is killed. Opening goes around it: before Python 3.13
-an attaching process would register the segment too, and unlink it under everybody at its
-own exit (CPython issue 82300).
+Who creates one registers it with Python's resource tracker, which unlinks it if this process is
+killed. `multiprocessing.shared_memory` would do that, too, but leaves the name behind when the
+tracker cannot be started, and, before Python 3.13, registers it in whoever attaches, to be
+unlinked under everybody at his exit (CPython issue 82300).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import resource_tracker, shared_memory
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import posix_ipc
@@ -40,27 +40,26 @@ class Segment:
 
     def __init__(self, name: str, size: int, committed: int) -> None:
         self.name = name
-        self._memory = shared_memory.SharedMemory(name, create=True, size=size)
-        self._memory.close()  # the core maps it itself
+        resource_tracker.ensure_running()  # which may fail: before there is anything to track
         try:
+            memory = posix_ipc.SharedMemory(f"/{name}", posix_ipc.O_CREX, mode=0o600)
+        except posix_ipc.ExistentialError as error:
+            raise FileExistsError(errno.EEXIST, str(error), name) from None
+        try:
+            resource_tracker.register(f"/{name}", "shared_memory")
+            os.ftruncate(memory.fd, size)
             if committed:
-                with opened(name) as fd:
-                    commit(fd, committed)
+                commit(memory.fd, committed)
         except BaseException:
             self.unlink()
             raise
+        finally:
+            memory.close_fd()
 
     def unlink(self) -> None:
-        """Remove the name; memory lives on until the last mapping goes. Idempotent."""
-        try:
-            self._memory.unlink()
-        except FileNotFoundError:
-            _forget(self.name)
-
-
-def _forget(name: str) -> None:
-    """Somebody else has removed the name: the tracker need not."""
-    resource_tracker.unregister(f"/{name}", "shared_memory")
+        """Remove the name, if nobody has; memory lives on until the last mapping goes."""
+        remove(self.name)
+        resource_tracker.unregister(f"/{self.name}", "shared_memory")
 
 
 def commit(fd: int, size: int) -> None:

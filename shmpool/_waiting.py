@@ -54,8 +54,8 @@ def _sleep_for(
     deadline: int | None,
 ) -> T | None:
     bell, rested = mapping.doorbell, False
-    bell.begin(things)
     try:
+        bell.begin(things)
         while True:
             # The bit first, then the look: whoever makes one available does the opposite.
             for thing in things:

@@ -37,6 +37,7 @@ class SlotFile(io.BufferedIOBase):
         self._size = size
         self._at = 0
         self._writable = writable
+        self._told: int | None = None  # the size that was described
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write bytes at the position. Raises SlotOverflowError, and then writes nothing.
@@ -66,7 +67,8 @@ class SlotFile(io.BufferedIOBase):
         try:
             self._move_to(larger)
         except BaseException:
-            larger.release()
+            if larger.live:  # it is over if Ctrl-C came after the move
+                larger.release()
             raise
 
     def _larger(self, needed: int) -> Lease:
@@ -170,10 +172,16 @@ class SlotFile(io.BufferedIOBase):
         """Do not close: collected unclosed, it must not describe what has become of the slot."""
 
     def flush(self) -> None:
-        """Describe the bytes written so far to whoever gets the slot."""
+        """Describe the bytes written so far to whoever gets the slot.
+
+        Raises SharedLeaseError if the lease was shared before that: close the file first.
+        """
         lease = cast("Lease", self._lease)
-        if self._writable and not self.closed and lease.live and not lease.shared:
-            lease._describe_as((self._size,), _BYTE)
+        if not self._writable or self.closed or not lease.live or self._told == self._size:
+            return
+        lease._check_writable()
+        lease._describe_as((self._size,), _BYTE)
+        self._told = self._size
 
     def readable(self) -> bool:
         """True: what was written can be read back."""

@@ -16,6 +16,7 @@ from shmpool._acquiring import acquire, fitting
 from shmpool._attachment import Attachment
 from shmpool._borrow import Borrow
 from shmpool._header import PoolSpec
+from shmpool._interrupts import held_back
 from shmpool._layout import State, Status
 from shmpool._lease import Lease
 from shmpool._queue import Queue
@@ -25,7 +26,7 @@ from shmpool._segment import out_of_memory
 from shmpool._sizes import show_size
 from shmpool._statistics import PoolStatistics, Quarantined
 from shmpool._ticket import Ticket
-from shmpool.errors import ArgumentError, LeasesAliveError
+from shmpool.errors import ArgumentError, LeasesAliveError, SizeError
 
 SPIN = 50e-6  # seconds: about what a sleep and a wake-up cost
 
@@ -99,16 +100,8 @@ class Pool(_core.PoolBase):
         """
         size_classes = _plan.plan_classes(slots, slot_size, max_slots, classes)
         spec = _plan.plan(size_classes, queues, name, header, members, reuse, views, orphan_grace)
-        mapping, estate = _create.make(spec, spin, member_name or _own_name())
-        try:
-            reaper = Reaper(mapping)
-            _create.open_up(mapping)
-            reaper.start()
-        except BaseException:
-            mapping.leave()
-            estate.unlink()
-            raise
-        return cls(mapping, reaper, estate)
+        with held_back():  # half a pool would have nobody to unlink it
+            return cls(*_found(spec, spin, member_name or _own_name()))
 
     @classmethod
     def attach(cls, name: str, *, spin: float = SPIN, member_name: str | None = None) -> Self:
@@ -210,6 +203,8 @@ class Pool(_core.PoolBase):
         mapping = self._mapping
         mapping.check()
         number = fitting(self._spec, nbytes)
+        if slots < 0:
+            raise SizeError(f"slots is {slots!r}: how many more, 0 or a positive number")
         for grown in range(slots):
             if not mapping.grow(number):
                 if mapping.starved():
@@ -266,7 +261,8 @@ class Pool(_core.PoolBase):
         if self._mapping.closed:
             return
         if os.getpid() == self._pid:
-            self._finish()
+            with held_back():
+                self._finish()
         else:
             self._mapping.leave()  # a forked child: only its own membership ends
         # They refer to us: without them the memory goes with the last reference, not some day.
@@ -302,6 +298,21 @@ class Pool(_core.PoolBase):
         )
         state = "closed" if self.closed else sizes
         return f"<Pool {self.name!r}, {state}>"
+
+
+def _found(
+    spec: PoolSpec, spin: float, member_name: str
+) -> tuple[Attachment, Reaper, _create.Estate]:
+    mapping, estate = _create.make(spec, spin, member_name)
+    try:
+        reaper = Reaper(mapping)
+        _create.open_up(mapping)
+        reaper.start()
+    except BaseException:
+        mapping.leave()
+        estate.unlink()
+        raise
+    return mapping, reaper, estate
 
 
 def _attach(kind: type[Pool], name: str, spin: float) -> Pool:

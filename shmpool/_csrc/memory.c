@@ -49,7 +49,6 @@ static int commit_failed(MappingObject *self, uint32_t class, const sp_right *ri
 /* Take an uncommitted slot and fetch its memory: 1, 0 for none, -1 with an exception. */
 static int commit(MappingObject *self, uint32_t class, sp_right *right)
 {
-    self->starved = 0;
     if (sp_commit_begin(&self->pool, class, right) != SP_OK)
         return 0;
     int error = fetch(self, class, right->slot);
@@ -120,6 +119,7 @@ static PyObject *mapping_grow(MappingObject *self, PyObject *args)
 {
     unsigned int class, none;
     sp_right right;
+    self->starved = 0;
     int committed = class_from(self, args, &class, &none) < 0 ? -1 : commit(self, class, &right);
     if (committed < 0)
         return NULL;

@@ -23,7 +23,9 @@ int right_usable(RightObject *self, const char *action)
     if (LIKELY(self->ending == LIVE && right->epoch == fork_epoch))
         return 0;
     int ending = right->epoch == fork_epoch ? (int)self->ending : -1;
-    mapping_fail_stale(self->mapping, action, right->at.slot, sp_word_generation(right->at.word), ending,
+    char what[64];
+    PyOS_snprintf(what, sizeof what, "%s %s", action, right->borrowed ? "borrow" : "lease");
+    mapping_fail_stale(self->mapping, what, right->at.slot, sp_word_generation(right->at.word), ending,
                        self->ended_in);
     return -1;
 }

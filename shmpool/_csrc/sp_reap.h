@@ -69,11 +69,12 @@ static inline uint32_t sp_reap_ring(sp_pool *pool, uint32_t queue, uint32_t dead
     uint32_t adopted = 0;
     for (uint32_t i = 0; i < pool->geometry.ring_cells; i++) {
         uint64_t ticket = sp_load_seq_cst(&cells[i]);
-        uint64_t word = sp_ring_live(pool, queue, ticket);
+        uint64_t word = ticket ? sp_ring_live(pool, queue, ticket) : 0; /* 0: never written */
         if (word && sp_word_owner(word) == dead)
             adopted += sp_cas_seq_cst(&pool->slots[sp_ticket_slot(ticket)].word, word,
                                       sp_word_with_owner(word, pool->me));
     }
+    sp_ring_step_tail(pool, queue); /* it may have died between cell and tail */
     return adopted;
 }
 

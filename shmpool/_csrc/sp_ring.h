@@ -58,6 +58,19 @@ static inline void sp_ring_step_head(sp_pool *pool, uint32_t queue, uint64_t hea
         sp_cas_seq_cst(&sp_pool_queue(pool, queue)->head, head, head + 1);
 }
 
+/* Move tail over a cell that somebody has written and not counted. */
+static inline void sp_ring_step_tail(sp_pool *pool, uint32_t queue)
+{
+    sp_queue_state *state = sp_pool_queue(pool, queue);
+    uint64_t tail = sp_load_seq_cst(&state->tail);
+    uint64_t mask = pool->geometry.ring_cells - 1;
+    /* Full? Then the cell at tail is the one at head, and counted. */
+    if (tail - sp_load_seq_cst(&state->head) > mask)
+        return;
+    if (sp_ring_live(pool, queue, sp_load_seq_cst(&sp_pool_ring(pool, queue)[tail & mask])))
+        sp_cas_seq_cst(&state->tail, tail, tail + 1);
+}
+
 /* One try to write the ticket at the tail; true when it is in. */
 static inline bool sp_ring_try_insert(sp_pool *pool, uint32_t queue, uint64_t ticket)
 {

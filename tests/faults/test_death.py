@@ -160,7 +160,7 @@ def send_all(pool: Pool, count: int) -> None:
 
 
 def test_no_ticket_of_a_sender_that_left_has_a_second_cell(make_pool: MakePool) -> None:
-    """Two senders leave, one ticket waits at head all the while: qsize() counts each ticket once."""
+    """Two senders leave, a ticket waits at head all the while: qsize() counts each once."""
     pool = make_pool(slots=15, members=3)
     context, queue = mp.get_context("spawn"), pool.queue("a")
     for count in (15, 14):

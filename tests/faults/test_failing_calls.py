@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-import shmpool
 from shmpool import Pool
 
 MakePool = Callable[..., Pool]
@@ -211,7 +210,7 @@ CALLS = (
     "eventfd:EMFILE", "fcntl:EMFILE", "pipe:EMFILE", "pthread_create:EAGAIN",
 )  # fmt: skip
 OPERATIONS = (
-    "create", "first_create", "attach", "acquire", "grow", "trim", "wait", "exchange", "ring",
+    "create", "attach", "acquire", "grow", "trim", "wait", "exchange", "ring",
     "rejoin", "close",
 )  # fmt: skip
 
@@ -242,9 +241,15 @@ def test_a_call_that_fails_is_an_error_and_leaves_nothing(
     assert complaints(library, make_pool(), operation, CALLS) == ""
 
 
-def test_a_crew_that_cannot_begin_leaves_nothing(
+def test_the_resource_tracker_that_cannot_begin_leaves_nothing(
     library: Path, make_pool: MakePool
 ) -> None:
+    """The first pool of a process starts it: before there is a name to be left behind."""
+    calls = ("fork:EAGAIN", "pipe:EMFILE", "shm_open:EMFILE", "ftruncate:EIO")
+    assert complaints(library, make_pool(), "first_create", calls) == ""
+
+
+def test_a_crew_that_cannot_begin_leaves_nothing(library: Path, make_pool: MakePool) -> None:
     """No process, no pipe, no thread: the farm is undone, with the workers that were there."""
     calls = ("fork:EAGAIN", "pipe:EMFILE", "pthread_create:EAGAIN")
     assert complaints(library, make_pool(), "farm", calls) == ""

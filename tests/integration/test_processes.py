@@ -170,7 +170,7 @@ def test_a_forked_child_inherits_no_lease(pool: Pool) -> None:
     told, (slot, joined) = mine.recv(), mine.recv()
     child.join()
     mine.close(), theirs.close()
-    assert "inherits no lease" in told
+    assert "inherits no rights" in told
     assert slot != lease.slot
     assert joined
     lease.array((1,), "u1")[:] = 1

@@ -100,6 +100,9 @@ class PoolMachine(RuleBasedStateMachine):
         uncommitted = set(range(self.pool.slots)) - free
         self.model = Model((0, second), free, uncommitted, generations)
         self.reuse = reuse
+        # Most of what can be done takes leases, of which a random walk has few at first.
+        for pattern in range(3):
+            self.lease(pattern, None)
 
     def teardown(self) -> None:
         """Everything goes back, and the pool is whole at the end."""
@@ -172,6 +175,10 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(pattern=st.integers(0, 255), nbytes=st.sampled_from([None, 0, 1, 128, 129, 4096, 4097]))
     def acquire(self, pattern: int, nbytes: int | None) -> None:
         """A free slot with a new generation, or PoolExhaustedError if there is none."""
+        self.lease(pattern, nbytes)
+
+    def lease(self, pattern: int, nbytes: int | None) -> None:
+        """Acquire, or be refused, as the model foretells; what came is filled."""
         if nbytes == 4097:
             with pytest.raises(shmpool.SizeError):
                 self.pool.acquire_nowait(nbytes)
@@ -282,6 +289,7 @@ class PoolMachine(RuleBasedStateMachine):
         with pytest.raises(shmpool.StaleTicketError):
             self.pool.claim(Ticket.of(*data.draw(st.sampled_from(rights), label="right")))
 
+    @precondition(lambda self: self.held or self.tickets or self.model.draining)
     @rule(data=st.data())
     def borrow_what_is_not_shared(self, data: st.DataObject) -> None:
         """Leases in hand, tickets on their way and slots that nobody has cannot be borrowed."""
@@ -336,9 +344,9 @@ class PoolMachine(RuleBasedStateMachine):
                 use()
 
     @precondition(lambda self: self.shared)
-    @rule(data=st.data(), many=st.integers(1, 3))
-    def borrow(self, data: st.DataObject, many: int) -> None:
-        """What is shared can be borrowed, as often as one likes."""
+    @rule(data=st.data(), many=st.integers(1, 3), back=st.booleans())
+    def borrow(self, data: st.DataObject, *, many: int, back: bool) -> None:
+        """What is shared can be borrowed, as often as one likes, and given back one by one."""
         ticket = self.shared[self.index(data, self.shared)].ticket
         for _ in range(many):
             borrow = self.pool.borrow(ticket)
@@ -346,6 +354,12 @@ class PoolMachine(RuleBasedStateMachine):
             self.check_pattern(borrow)
             self.model.readers[ticket.slot] += 1
             self.borrows.append(borrow)
+        if back:
+            self.borrows.pop().release()
+            self.model.readers[ticket.slot] -= 1
+        me = self.pool._mapping.me
+        readers = [me] if self.model.readers[ticket.slot] else []
+        assert self.pool._mapping.view().readers_of(ticket.slot) == readers
 
     @precondition(lambda self: self.shared)
     @rule(data=st.data(), how=st.sampled_from(["release", "with", "drop"]))
@@ -395,6 +409,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.model.draining.remove(slot)
             self.model.free.add(slot)
 
+    @precondition(lambda self: self.shared or self.tickets or self.model.queued)
     @rule(data=st.data())
     def peek(self, data: st.DataObject) -> None:
         """Whatever is on its way, or shared, can be copied; nothing else."""
@@ -413,6 +428,7 @@ class PoolMachine(RuleBasedStateMachine):
         got = self.pool.peek(Ticket.of(*right))
         assert got.tolist() == [self.model.pattern[right[0]]] * self.model.size(right[0])
 
+    @precondition(lambda self: self.model.uncommitted)
     @rule(slots=st.integers(0, 3), nbytes=st.sampled_from([None, *SIZES]))
     def grow(self, slots: int, nbytes: int | None) -> None:
         """Uncommitted slots of one class become free, as many as asked for or there are."""
@@ -427,6 +443,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.model.free |= grown
         self.model.uncommitted -= grown
 
+    @precondition(lambda self: self.model.of_class(self.model.free, 1))
     @rule()
     def trim(self) -> None:
         """The free slots of a page or more have no memory any more, and another generation."""
@@ -496,7 +513,7 @@ class PoolMachine(RuleBasedStateMachine):
 TestPoolModel = pytest.mark.filterwarnings("default")(PoolMachine.TestCase)
 TestPoolModel.settings = settings(
     deadline=None,
-    max_examples=50,
+    max_examples=100,
     stateful_step_count=40,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -1,6 +1,6 @@
-/* The atomics of the core for the explorer: plain memory, and a turn for the scheduler
- * before each operation that others can see. Processes are coroutines, so every schedule
- * is sequentially consistent; what weaker memory could add is not explored here. */
+/* The atomics of the core for the explorer: each one goes to explore_memory.c, which makes it
+ * a turn of the scheduler and knows what the memory model lets it see. The orders that the
+ * core does not use are here for the tests that weaken it. */
 #ifndef EXPLORE_HOOKS_H
 #define EXPLORE_HOOKS_H
 
@@ -9,64 +9,41 @@
 
 typedef uint64_t sp_atomic_u64;
 
-void explore_turn(void);
+typedef enum { RELAXED = 0, ACQUIRE = 1, RELEASE = 2, ACQ_REL = 3, SEQ_CST = 7 } explore_order;
+typedef enum { SWAP, OR, AND, ADD } explore_change;
 
-/* Relaxed operations are on hints and counters: they take no turn, to keep schedules few. */
-static inline uint64_t sp_load_relaxed(const sp_atomic_u64 *at) { return *at; }
-static inline void sp_store_relaxed(sp_atomic_u64 *at, uint64_t value) { *at = value; }
-static inline uint64_t sp_fetch_add_relaxed(sp_atomic_u64 *at, uint64_t by)
-{
-    uint64_t before = *at;
-    *at += by;
-    return before;
-}
+uint64_t explore_load(const sp_atomic_u64 *at, explore_order order);
+void explore_store(sp_atomic_u64 *at, uint64_t value, explore_order order);
+bool explore_cas(sp_atomic_u64 *at, uint64_t expected, uint64_t desired, explore_order order);
+uint64_t explore_fetch(sp_atomic_u64 *at, explore_change change, uint64_t by, explore_order order);
+void explore_fence(explore_order order);
 
-static inline uint64_t sp_load_acquire(const sp_atomic_u64 *at)
-{
-    explore_turn();
-    return *at;
-}
+#define LOAD(name, order) \
+    static inline uint64_t name(const sp_atomic_u64 *at) { return explore_load(at, order); }
+#define STORE(name, order) \
+    static inline void name(sp_atomic_u64 *at, uint64_t value) { explore_store(at, value, order); }
+#define CAS(name, order) \
+    static inline bool name(sp_atomic_u64 *at, uint64_t expected, uint64_t desired) \
+    { return explore_cas(at, expected, desired, order); }
+#define FETCH(name, change, order) \
+    static inline uint64_t name(sp_atomic_u64 *at, uint64_t by) \
+    { return explore_fetch(at, change, by, order); }
 
-static inline uint64_t sp_load_seq_cst(const sp_atomic_u64 *at)
-{
-    explore_turn();
-    return *at;
-}
+LOAD(sp_load_relaxed, RELAXED)
+LOAD(sp_load_acquire, ACQUIRE)
+LOAD(sp_load_seq_cst, SEQ_CST)
+STORE(sp_store_relaxed, RELAXED)
+STORE(sp_store_release, RELEASE)
+CAS(sp_cas_relaxed, RELAXED)
+CAS(sp_cas_acq_rel, ACQ_REL)
+CAS(sp_cas_seq_cst, SEQ_CST)
+FETCH(sp_fetch_or_acq_rel, OR, ACQ_REL)
+FETCH(sp_fetch_or_seq_cst, OR, SEQ_CST)
+FETCH(sp_fetch_and_acq_rel, AND, ACQ_REL)
+FETCH(sp_fetch_and_seq_cst, AND, SEQ_CST)
+FETCH(sp_fetch_add_relaxed, ADD, RELAXED)
 
-static inline void sp_store_release(sp_atomic_u64 *at, uint64_t value)
-{
-    explore_turn();
-    *at = value;
-}
-
-static inline bool sp_cas_seq_cst(sp_atomic_u64 *at, uint64_t expected, uint64_t desired)
-{
-    explore_turn();
-    bool same = *at == expected;
-    if (same)
-        *at = desired;
-    return same;
-}
-
-static inline bool sp_cas_acq_rel(sp_atomic_u64 *at, uint64_t expected, uint64_t desired)
-{
-    return sp_cas_seq_cst(at, expected, desired);
-}
-
-static inline uint64_t sp_fetch_or_seq_cst(sp_atomic_u64 *at, uint64_t bits)
-{
-    explore_turn();
-    uint64_t before = *at;
-    *at |= bits;
-    return before;
-}
-
-static inline uint64_t sp_fetch_and_seq_cst(sp_atomic_u64 *at, uint64_t bits)
-{
-    explore_turn();
-    uint64_t before = *at;
-    *at &= bits;
-    return before;
-}
+static inline void sp_fence_acquire(void) { explore_fence(ACQUIRE); }
+static inline void sp_fence_release(void) { explore_fence(RELEASE); }
 
 #endif

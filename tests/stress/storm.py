@@ -141,6 +141,7 @@ class Worker:
         return held
 
     def acquire(self) -> None:
+        """Lease a slot of any size, and stamp it."""
         nbytes = self._random.choice((None, 1, SMALL, SMALL + 1, LARGE))
         with suppress(shmpool.PoolExhaustedError):
             lease = self._pool.acquire(nbytes, timeout=self._random.choice((0, 0.004)))
@@ -150,6 +151,7 @@ class Worker:
             self._held.append(Held(lease, self._stamps, received=False))
 
     def get(self) -> None:
+        """Take a ticket from some queue."""
         number = self._random.randrange(len(QUEUES))
         with suppress(shmpool.QueueEmpty):
             timeout = self._random.choice((0, 0, 0.004))
@@ -162,6 +164,7 @@ class Worker:
         self._held.append(Held(lease, stamp, received=True))
 
     def release(self) -> None:
+        """End a lease, in words or by forgetting it."""
         if (held := self._pop()) is None:
             return
         lease = held.lease
@@ -178,6 +181,7 @@ class Worker:
             self._over.append((lease, lease.ticket))
 
     def put(self) -> None:
+        """Send a lease on by some queue."""
         if (held := self._pop()) is None:
             return
         lease = held.lease
@@ -198,6 +202,7 @@ class Worker:
         del self._sent[:-20], self._over[:-50]
 
     def detach(self) -> None:
+        """Send a lease on by the pipe, if that has room."""
         if (held := self._pop()) is None:
             return
         lease = held.lease
@@ -212,6 +217,7 @@ class Worker:
         self._claim(ticket)
 
     def claim(self) -> None:
+        """Take a ticket from the pipe."""
         with suppress(BlockingIOError):
             self._claim(int.from_bytes(os.read(self._read, 8), "little"))
 
@@ -221,10 +227,12 @@ class Worker:
             self._receive(self._pool.claim(ticket), 0)
 
     def claim_held_out(self) -> None:
+        """Take what the dead have left in quarantine."""
         for quarantined in self._pool.quarantined()[:2]:
             self._claim(quarantined.ticket)  # or another was quicker
 
     def share(self) -> None:
+        """Share a lease, and tell everybody."""
         if (held := self._pop()) is None:
             return
         self._log(Kind.SHARING, held.lease.ticket, held.stamp)
@@ -235,6 +243,7 @@ class Worker:
             self.unshare()
 
     def unshare(self) -> None:
+        """End the oldest lease that is shared."""
         if not self._shares:
             return
         held = self._shares.pop(0)
@@ -244,6 +253,7 @@ class Worker:
         held.lease.release()
 
     def borrow(self) -> None:
+        """Read along by a ticket on the board."""
         ticket = int(self._random.choice(self._board))
         with suppress(shmpool.StaleTicketError):  # its owner is done with it, or nobody's yet
             borrow = self._pool.borrow(ticket)
@@ -254,6 +264,7 @@ class Worker:
             self.give_back()
 
     def give_back(self) -> None:
+        """End a borrow."""
         if not self._borrows:
             return
         borrow, stamp = self._borrows.pop(self._random.randrange(len(self._borrows)))
@@ -262,6 +273,7 @@ class Worker:
         borrow.release()
 
     def peek(self) -> None:
+        """Look at what was sent or shared lately."""
         for ticket in [ticket for ticket, _ in self._sent[-3:]] + [
             self._random.choice(self._board)
         ]:
@@ -270,6 +282,7 @@ class Worker:
                 self._log(Kind.PEEKED, int(ticket), stamp_in(array.view("u1")))
 
     def move(self) -> None:
+        """Let a writer outgrow its slot."""
         if (held := self._pop()) is None:
             return
         lease, old = held.lease, held.lease.ticket
@@ -285,12 +298,14 @@ class Worker:
         self._held.append(held)
 
     def trim_or_grow(self) -> None:
+        """Give memory back, or fetch some."""
         if self._random.random() < 0.3:
             self._pool.trim()
         elif self._random.random() < 0.3:
             self._pool.grow(1, self._random.choice((SMALL, LARGE)))
 
     def use_what_is_over(self) -> None:
+        """Try rights that have ended, which has to be refused."""
         for lease, ticket in self._random.sample(self._over, min(3, len(self._over))):
             uses: list[Callable[[], object]] = [
                 lambda t=ticket: self._pool.claim(t),

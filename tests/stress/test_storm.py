@@ -23,7 +23,7 @@ import shmpool
 from shmpool import Pool, QueueOptions, Ticket
 
 MakePool = Callable[..., Pool]
-STORMS = 50 if os.environ.get("SHMPOOL_PROVE") else 1
+STORMS = 50 if os.environ.get("SHMPOOL_PROVE") else 10
 KILLS = 400
 WORKERS = 5
 MAY_BE_LOST = {0, 1 + storm.QUEUES.index("given up")}  # detached, or given up with the holder

@@ -72,7 +72,7 @@ def started(pool: shmpool.Pool, *calls: Callable[[], Any]) -> Iterator[list[Futu
 def waiting(pool: shmpool.Pool) -> list[tuple[int, int]]:
     """What the sleeping threads of this process wait for, once for each thread."""
     things = dict(pool._mapping.doorbell._waiting)
-    return [thing for thing, count in things.items() for _ in range(count)]
+    return [thing for thing, threads in things.items() for _ in threads]
 
 
 @pytest.fixture

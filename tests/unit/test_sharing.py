@@ -310,7 +310,7 @@ def test_a_shared_lease_can_neither_be_written_nor_sent(make_pool: MakePool, use
 
 
 def test_an_open_writer_writes_no_more_after_share(pool: Pool) -> None:
-    """A file opened before is refused from then on, and does not describe what is shared."""
+    """A file opened before is refused from then on, and so is closing it: nothing is described."""
     lease = pool.acquire()
     lease.array((2, 3), "u1")[:] = 7
     file = lease.writer()
@@ -319,7 +319,9 @@ def test_an_open_writer_writes_no_more_after_share(pool: Pool) -> None:
     for write in (lambda: file.write(b"x"), lambda: file.truncate(0)):
         with pytest.raises(shmpool.SharedLeaseError):
             write()
-    file.close()
+    with pytest.raises(shmpool.SharedLeaseError):
+        file.close()
+    assert file.closed
     assert lease.array().shape == (2, 3)
     assert bytes(lease)[:4] == b"abc\7"
     lease.release()

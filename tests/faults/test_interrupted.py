@@ -1,0 +1,71 @@
+"""Ctrl-C while a pool is made or closed: all of it, or nothing, and then the interrupt."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmpool
+from shmpool import Pool, _core, _create, _reaper
+
+SHM = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is
+
+
+def interrupting(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that is interrupted just before its return."""
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        result = original(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    return interrupted
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(_create, "make"), (_create, "open_up"), (_reaper, "hang_bell"), (_core, "layout")],
+    ids=["segments", "magic", "doorbell", "layout"],
+)
+def test_a_pool_interrupted_while_it_is_made_is_not_there(
+    owner: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KeyboardInterrupt comes out of create, and neither name nor thread is left."""
+    monkeypatch.setattr(owner, name, interrupting(getattr(owner, name)))
+    before, threads = {entry.name for entry in SHM.iterdir()}, threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        Pool.create(slots=2, slot_size=64, name="interrupted")
+    assert {entry.name for entry in SHM.iterdir()} == before
+    assert threading.active_count() == threads
+
+
+def test_a_pool_interrupted_while_it_closes_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its names are gone and its reaper has ended by the time that the interrupt is seen."""
+    pool = Pool.create(slots=2, slot_size=64)
+    monkeypatch.setattr(_reaper, "take_down_bell", interrupting(_reaper.take_down_bell))
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        pool.close()
+    assert pool.closed
+    assert not list(SHM.glob(f"*{pool.name}*"))
+    assert threading.active_count() == threads - 1
+    pool.close()
+
+
+def test_another_handler_of_ctrl_c_is_called_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program's own handler stays in place, and is told once."""
+    told: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: told.append(number))
+    try:
+        monkeypatch.setattr(_create, "make", interrupting(_create.make))
+        with Pool.create(slots=1, slot_size=64) as pool:
+            assert told == [signal.SIGINT]
+            assert isinstance(pool, shmpool.Pool)
+    finally:
+        signal.signal(signal.SIGINT, before)
