@@ -308,7 +308,8 @@ def run(operation: Operation, library: str, every: int) -> Iterator[dict[str, An
     rounds, errors = Rounds(), Errors()
     logging.getLogger("shmpool").addHandler(errors)
     logging.getLogger("shmpool").propagate = False
-    options = {"slots": SLOTS, "slot_size": 64, "queues": operation.queues, "members": 4}
+    size = operation.slot_size
+    options = {"slots": SLOTS, "slot_size": size, "queues": operation.queues, "members": 4}
     with Pool.create(**options, orphan_grace=0, spin=0) as pool:
         scene = Scene(pool, rounds, errors)
         this = Run(scene, Stepper(library), operation, every)

@@ -50,6 +50,7 @@ class Operation:
     meet: Callable[[Scene], None] = nothing
     look: Callable[[Scene], str] = no_text
     queues: Any = ("a", "b")
+    slot_size: int = 64
     moving: bool = False  # a sleeper, or half a repair: no audit before `look` has ended that
     coordinator: bool = False  # what is killed is one; the outcome is what a member is told
     reaping: bool = False  # what is killed is a reaper, over what a member armed so has left
@@ -158,6 +159,99 @@ def arm_close(scene: Scene) -> Act:
     return scene.pool.close
 
 
+def arm_share(scene: Scene) -> Act:
+    """Share a fresh slot."""
+    joined(scene)
+    return scene.lease(9)._share
+
+
+def arm_borrow(scene: Scene) -> Act:
+    """Borrow what the coordinator shares."""
+    pool, ticket = joined(scene), scene.kept["ticket"]
+    return lambda: pool.borrow(ticket)
+
+
+def arm_give_back(scene: Scene) -> Act:
+    """Give back what the coordinator shares."""
+    return joined(scene).borrow(scene.kept["ticket"]).release
+
+
+def arm_end_share(scene: Scene) -> Act:
+    """Release a slot that is shared."""
+    joined(scene)
+    lease = scene.lease(9)
+    lease.share()
+    return lease.release
+
+
+def arm_move(scene: Scene) -> Act:
+    """Move work that came from a queue on to another slot."""
+    lease, larger = joined(scene).queue("a").get(), scene.lease(8)
+    return lambda: lease._move(larger)
+
+
+def arm_grow(scene: Scene) -> Act:
+    """Fetch memory for two slots."""
+    pool = joined(scene)
+    return lambda: pool.grow(2)
+
+
+def arm_trim(scene: Scene) -> Act:
+    """Give the memory of all slots back."""
+    return joined(scene).trim
+
+
+def share_one(scene: Scene) -> None:
+    """Set the scene: the coordinator shares a slot."""
+    scene.kept["owner"] = scene.lease(7)
+    scene.kept["ticket"] = scene.kept["owner"].share()
+
+
+def end_share(scene: Scene) -> None:
+    """Meet a borrower: the coordinator releases what it shares."""
+    scene.kept.pop("owner").release()
+
+
+def look_for_readers(scene: Scene) -> str:
+    """Nobody reads any more: what the coordinator shared is free at once."""
+    if "owner" in scene.kept:
+        end_share(scene)
+    slot = scene.kept["ticket"].slot
+    if scene.words()[slot].state is not State.FREE:
+        raise LostError(f"slot {slot} is {scene.words()[slot]}, and nobody reads it")
+    return ""
+
+
+def borrow_it(scene: Scene) -> None:
+    """Meet an owner: the coordinator borrows what it shares."""
+    [(slot, word)] = [(i, w) for i, w in enumerate(scene.words()) if w.state is State.SHARED]
+    scene.kept["ticket"] = shmpool.Ticket.of(slot, word.generation)
+    scene.kept["borrow"] = scene.pool.borrow(scene.kept["ticket"])
+
+
+def read_on(scene: Scene) -> str:
+    """The borrower's bytes are what they were, and its slot is free when it is done."""
+    borrow = scene.kept.pop("borrow")
+    if borrow.array().tolist() != [9, 9]:
+        raise LostError("a borrower's bytes have changed")
+    borrow.release()
+    return look_for_readers(scene)
+
+
+def trim_all(scene: Scene) -> None:
+    """Set the scene: no slot has memory."""
+    scene.pool.trim()
+
+
+def look_into_quarantine(scene: Scene) -> str:
+    """What is held out, and then it is no longer."""
+    said = []
+    for held in scene.pool.quarantined():
+        with scene.pool.claim(held.ticket) as lease:
+            said.append(f"held {number_in(lease)}")
+    return ",".join(said)
+
+
 def detach_one(scene: Scene) -> None:
     """Set the scene: a ticket of the coordinator's, outside every queue."""
     scene.kept["ticket"] = scene.lease(7).detach()
@@ -184,7 +278,7 @@ def sleep_for(scene: Scene, get: Callable[[], Any]) -> None:
     thread = threading.Thread(target=lambda: got.append(get()))
     scene.kept |= {"thread": thread, "got": got}
     thread.start()
-    while not scene.pool._mapping.doorbell._listening:  # it has had its last look by then
+    while scene.pool._mapping.doorbell._listener is None:  # it has had its last look by then
         os.sched_yield()
 
 
@@ -316,17 +410,18 @@ def arm_coordinator_closes(scene: Scene) -> Act:
 # --- the table ---
 
 FREED, REQUEUED, EXPIRED = "reaped_leases=1", "a=7/1 requeued=1", "expired_tickets=1"
-# A second reaper does not find what the first had already made the coordinator's own. It need
-# not: a reaper is killed with its coordinator, and then nobody gets anything any more.
+# A second reaper does all over again, but that it counts a death twice whose slot it had not come
+# to, and does not know of detached tickets that the first had already taken over. It need not: a
+# reaper is killed with its coordinator, and then nobody gets anything any more.
 REAPED = (
     "a=7/1 b=9 expired_tickets=1 reaped_leases=1 requeued=1",
     "a=7/2 b=9 expired_tickets=1 reaped_leases=1 requeued=1",  # the attempt, not yet the word
-    "stuck in 1 b=9 expired_tickets=1 reaped_leases=1",  # the word, not yet the cell
-    "a=7/1 b=9 expired_tickets=1 reaped_leases=1",
+    "a=7/1 b=9 expired_tickets=1 reaped_leases=1",  # in the ring, or not yet
     "a=7/1 b=9 expired_tickets=1",
     "stuck in 0 a=7/1 b=9",  # adopted, and its end not noted
 )
 LETTERS = {"a": QueueOptions(max_attempts=1, dead_letter="b"), "b": QueueOptions()}
+HELD = {"a": QueueOptions(on_death="quarantine"), "b": QueueOptions()}
 FULL = {"a": QueueOptions(maxsize=1), "b": QueueOptions()}
 
 OPERATIONS = {
@@ -341,6 +436,25 @@ OPERATIONS = {
     "get at the last attempt": Operation(
         arm_get, ("a=7", "b=7/1 dead_lettered=1"), prepare=put_one, queues=LETTERS
     ),
+    "get, and quarantine": Operation(
+        arm_get, ("a=7", "held 7/1"), prepare=put_one, look=look_into_quarantine, queues=HELD
+    ),
+    "share": Operation(arm_share, (FREED,)),
+    "borrow": Operation(arm_borrow, ("",), prepare=share_one, look=look_for_readers),
+    "give back": Operation(arm_give_back, ("",), prepare=share_one, look=look_for_readers),
+    "give back as the last": Operation(
+        arm_give_back, ("",), prepare=share_one, meet=end_share, look=look_for_readers
+    ),
+    "release under a borrower": Operation(arm_end_share, (FREED, ""), meet=borrow_it, look=read_on),
+    "release of a shared": Operation(arm_end_share, (FREED, "")),
+    "a lease moves": Operation(
+        arm_move,
+        ("a=7/1 reaped_leases=1 requeued=1", "a=7/1,8/1 requeued=2", "a=8/1 requeued=1"),
+        prepare=put_one,
+    ),
+    "acquire that commits": Operation(arm_acquire, ("", FREED), prepare=trim_all, slot_size=4096),
+    "grow": Operation(arm_grow, ("",), prepare=trim_all, slot_size=4096, samples=300),
+    "trim": Operation(arm_trim, ("",), slot_size=4096, samples=300),
     "describe": Operation(
         arm_describe,
         (REQUEUED, "a=undescribed/1 requeued=1", "a=1799/1 requeued=1"),

@@ -16,7 +16,7 @@ from typing import Any
 
 import shmpool
 from shmpool import Lease, Pool, _audit, _reaper
-from shmpool._layout import Word
+from shmpool._layout import State, Word
 
 SLOTS = 6
 PATIENCE = 60.0  # seconds: a watchdog's; nothing here takes long
@@ -197,7 +197,8 @@ def check_torn(scene: Scene, before: list[Word]) -> None:
     spec, view, [dead] = scene.pool._mapping.spec, scene.view, scene.kept["dead"]
     for slot, (old, new) in enumerate(zip(before, scene.words(), strict=True)):
         _audit._check_word(spec, view, slot, new)
-        moved = new.owner != dead and 0 <= new.generation - old.generation <= 1
+        gone = new.owner != dead or new.state is State.QUEUED  # in its name until it is in the ring
+        moved = gone and 0 <= new.generation - old.generation <= 1
         if new != old and (old.owner != dead or not moved):
             raise LostError(f"slot {slot} was {old}, and is {new}")
     if scene.kept["held"][0].array().tolist() != [5, 5]:

@@ -1,0 +1,3 @@
+#include "sp_reap.h"
+#include "sp_wait.h"
+int main(void){return 0;}

@@ -1,0 +1,481 @@
+"""Mutants of the core: every small change to its headers, by rule, and which test notices it.
+
+    python tests/races/mutants.py [--list] [--jobs N] [--without PROGRAM] [NAME...]
+
+A mutant is named by what was changed: file:function:rule:ordinal in that function. A change of
+logic meets core_units.c, the explorer and the hostile sweep, in the order of what they cost,
+until one of them fails. A weaker order meets the explorer in weak memory, since the processor
+of whoever runs this may be stronger than C. EQUIVALENT says of each survivor why nothing could
+notice it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from test_explorer import CORE, EXHAUSTIVE, HERE, HUNT, PAIRS, TRIPLES, WEAK, sources
+
+FAULTS = HERE.parent / "faults"
+FILES = ("word", "ring", "slot", "share", "commit", "reap", "freemap", "wait", "member", "pool")
+
+# --- making them --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change: bytes `start` to `end` of a file are `text` instead."""
+
+    name: str
+    start: int
+    end: int
+    text: str
+
+    @property
+    def file(self) -> str:
+        """Which header."""
+        return self.name.split(":")[0]
+
+    @property
+    def rule(self) -> str:
+        """By which rule."""
+        return self.name.split(":")[2]
+
+    @property
+    def is_order(self) -> bool:
+        """Whether only a memory order is weaker."""
+        return self.rule.startswith("order-")
+
+    def applied(self) -> str:
+        """The header with the change."""
+        text = original(self.file)
+        return text[: self.start] + self.text + text[self.end :]
+
+    def lines(self) -> tuple[str, str]:
+        """The line that is changed, before and after; several lines are joined."""
+        text = original(self.file)
+        first, last = text.rfind("\n", 0, self.start) + 1, text.find("\n", self.end)
+        after = text[first : self.start] + self.text + text[self.end : last]
+        return " ".join(text[first:last].split()), " ".join(after.split())
+
+
+Edit = tuple[int, int, str]
+
+
+@cache
+def original(file: str) -> str:
+    """A header as it ships."""
+    return (CORE / file).read_text()
+
+
+def without_comments(text: str) -> str:
+    """The same length, so that places stay what they are."""
+    blank = re.compile(r"/\*.*?\*/", re.DOTALL)
+    return blank.sub(lambda comment: re.sub(r"[^\n]", " ", comment[0]), text)
+
+
+def functions(text: str) -> Iterator[tuple[str, int, int]]:
+    """Name of each function, and where its body begins and ends."""
+    head = r"^static inline [^\n;{}]*?\b(\w+)\((?:[^;{}]*?)\)\n\{\n(.*?)^\}"
+    for match in re.finditer(head, text, re.MULTILINE | re.DOTALL):
+        yield match[1], match.start(2), match.end(2)
+
+
+def closing(text: str, at: int) -> int:
+    """Where the parenthesis that opens at `at` closes."""
+    depth = 0
+    for i in range(at, len(text)):
+        depth += (text[i] in "([") - (text[i] in ")]")
+        if not depth:
+            return i
+    raise ValueError(text[at:])
+
+
+def arguments(text: str, at: int) -> list[str]:
+    """What stands between the parentheses that open at `at`, comma by comma."""
+    inside, parts, depth = text[at + 1 : closing(text, at)], [""], 0
+    for character in inside:
+        depth += (character in "([") - (character in ")]")
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
+
+
+def dropped_calls(body: str) -> Iterator[Edit]:
+    """Every statement that is a bare call: help, hints, counters, fences."""
+    for match in re.finditer(r"(?<=[;{})\n])\s*(sp_\w+)\(", body):
+        end = closing(body, match.end() - 1) + 1
+        if body[end] == ";" and body[: match.start(1)].rstrip()[-1:] in {"", *";{})"}:
+            yield match.start(1), end, ""
+
+
+def dropped_assignments(body: str) -> Iterator[Edit]:
+    """Every statement that changes a variable which there is already."""
+    place = r"^ +(\*?[a-z]\w*(?:(?:->|\.)\w+|\[[^\]\n]+\])* [-+|&]?= [^;]*);"
+    for match in re.finditer(place, body, re.MULTILINE):
+        yield match.start(1), match.end(1), ""
+
+
+def conditions(body: str, value: str) -> Iterator[Edit]:
+    """Every if, always one way."""
+    for match in re.finditer(r"\bif \(", body):
+        yield match.end(), closing(body, match.end() - 1), value
+
+
+def chains(body: str) -> Iterator[tuple[int, int]]:
+    """From where to where each expression goes, at each depth of parentheses."""
+    boundary = re.compile(r"[;,{}?:]|\breturn\b|(?<![=!<>])=(?!=)")
+    starts = [0]
+    for match in re.finditer(r"[(\[)\]]|" + boundary.pattern, body):
+        if match[0] in "([":
+            starts.append(match.end())
+            continue
+        yield starts[-1], match.start()
+        if match[0] in ")]":
+            starts.pop()
+        else:
+            starts[-1] = match.end()
+
+
+def split_at(body: str, start: int, end: int, operator: str) -> list[tuple[int, int]]:
+    """The operands of a chain, not looking into parentheses."""
+    parts, depth, at = [], 0, start
+    for i in range(start, end):
+        depth += (body[i] in "([") - (body[i] in ")]")
+        if not depth and body.startswith(operator, i):
+            parts.append((at, i))
+            at = i + len(operator)
+    return [*parts, (at, end)]
+
+
+def dropped_operands(body: str) -> Iterator[Edit]:
+    """Every operand of && and ||."""
+    for start, end in chains(body):
+        for_or = split_at(body, start, end, "||")
+        for operands in (for_or, *(split_at(body, *part, "&&") for part in for_or)):
+            if len(operands) == 1:
+                continue
+            for i, (first, last) in enumerate(operands):
+                yield (first, last + 2, " ") if i == 0 else (first - 2, last, "")
+
+
+def winning_cas(body: str) -> Iterator[Edit]:
+    """A compare-and-swap that says it has won, whatever it did."""
+    for match in re.finditer(r"\bsp_cas_\w+\(", body):
+        end = closing(body, match.end() - 1) + 1
+        if body[end] != ";" or body[: match.start()].rstrip()[-1:] not in set(";{})"):
+            yield match.start(), end, f"({body[match.start() : end]} || true)"
+
+
+def blind_cas(body: str) -> Iterator[Edit]:
+    """A compare-and-swap that swaps and does not compare."""
+    for match in re.finditer(r"\bsp_cas_\w+\(", body):
+        at, _, desired = arguments(body, match.end() - 1)
+        end = closing(body, match.end() - 1) + 1
+        yield match.start(), end, f"sp_overwrite({at}, {desired})"
+
+
+def comparisons(body: str) -> Iterator[Edit]:
+    """Every comparison: its edge, or its sense."""
+    other = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "=="}
+    for match in re.finditer(r" (<|<=|>|>=|==|!=) ", body):
+        yield match.start(1), match.end(1), other[match[1]]
+
+
+def numbers(body: str, by: int) -> Iterator[Edit]:
+    """Every number, one more or less: generations, steps, shifts, indices, widths."""
+    for match in re.finditer(r"(?<![\w.])(0x[0-9a-f]+|\d+)(u?)\b", body):
+        if int(match[1], 0) + by >= 0:
+            yield match.start(), match.end(), f"{int(match[1], 0) + by}{match[2]}"
+    for match in re.finditer(r"\b(SP_GENERATION_MAX|SP_MASK_WORDS|SP_MAX_READERS)\b", body):
+        yield match.start(), match.end(), f"({match[0]} {'-+'[by > 0]} 1)"
+
+
+def dropped_masks(body: str) -> Iterator[Edit]:
+    """Every bitwise `and`."""
+    for match in re.finditer(r" & (?:~?\w+(?:\(\w*\)\w*)?|-\w+)", body):
+        yield match.start(), match.end(), ""
+
+
+def weaker(body: str, to: str) -> Iterator[Edit]:
+    """Every memory order, as far down as explore_hooks.h knows it."""
+    there = (HERE / "explore_hooks.h").read_text()
+    order = ("relaxed", "acquire", "release", "acq_rel", "seq_cst")
+    for match in re.finditer(r"\b(sp_(?:load|store|cas|fetch_\w+?))_([a-z_]+?)(?=\()", body):
+        name = f"{match[1]}_{to}"
+        if f"({name}," in there and order.index(match[2]) > order.index(to):
+            yield match.start(), match.end(), name
+
+
+RULES = {
+    "drop-call": dropped_calls,
+    "drop-assignment": dropped_assignments,
+    "if-never": lambda body: conditions(body, "false"),
+    "if-always": lambda body: conditions(body, "true"),
+    "drop-operand": dropped_operands,
+    "cas-wins": winning_cas,
+    "cas-blind": blind_cas,
+    "compare": comparisons,
+    "one-more": lambda body: numbers(body, 1),
+    "one-less": lambda body: numbers(body, -1),
+    "drop-mask": dropped_masks,
+    "order-acq_rel": lambda body: weaker(body, "acq_rel"),
+    "order-acquire": lambda body: weaker(body, "acquire"),
+    "order-relaxed": lambda body: weaker(body, "relaxed"),
+}
+
+
+def mutants_of(file: str) -> Iterator[Mutant]:
+    """All of one header."""
+    text = without_comments(original(file))
+    for function, start, end in functions(text):
+        for rule, edits in RULES.items():
+            for ordinal, (first, last, new) in enumerate(sorted(edits(text[start:end])), 1):
+                name = f"{file}:{function}:{rule}:{ordinal}"
+                yield Mutant(name, start + first, start + last, new)
+
+
+@cache
+def mutants() -> dict[str, Mutant]:
+    """All of them, by name."""
+    every = [mutant for file in FILES for mutant in mutants_of(f"sp_{file}.h")]
+    return {mutant.name: mutant for mutant in every}
+
+
+def sample(every: int) -> list[Mutant]:
+    """The same ones in each run, and of other functions mostly the same when one changes."""
+    return [m for m in mutants().values() if zlib.crc32(m.name.encode()) % every == 0]
+
+
+# --- running them -------------------------------------------------------------------------
+
+# What a compare-and-swap that does not compare is, in each world.
+OVERWRITE = "static inline bool sp_overwrite(sp_atomic_u64 *at, uint64_t desired)"
+OVERWRITE_HERE = f"{OVERWRITE}\n{{ sp_store_release(at, desired); return true; }}\n"
+OVERWRITE_THERE = (
+    "bool explore_overwrite(sp_atomic_u64 *at, uint64_t value);\n"
+    f"{OVERWRITE}\n{{ return explore_overwrite(at, value_of(desired)); }}\n"
+).replace("value_of(desired)", "desired")
+EXPLORE_OVERWRITE = """
+bool explore_overwrite(sp_atomic_u64 *at, uint64_t value)
+{
+    Location *location = visible(at, true);
+    uint64_t before = *at;
+    if (location && scenario.stale) {
+        take(location, location->count - 1, SEQ_CST);
+        append(location, value, SEQ_CST, true);
+    }
+    note("overwrites", at, before, value, 0);
+    *at = value;
+    ghost_word(at, before, value);
+    return true;
+}
+"""
+
+# In the order of how many mutants each finds in how long.
+QUEUED = [pair for pair in PAIRS if "g" in pair.split("queued")[0]]
+SHALLOW = [
+    *(f"{scenario} stale=2 preempt=2" for scenario in WEAK),
+    *(f"{scenario} kills=1 preempt=1" for scenario in PAIRS),
+    *(f"{scenario} {policy} kills=1 preempt=1"
+      for policy in ("death=1", "death=2", "attempts=1") for scenario in QUEUED[::3]),
+    *(scenario for scenario in HUNT[:3]),
+]  # fmt: skip
+DEEP = [
+    *(f"{scenario} kills=1 preempt=2" for scenario in TRIPLES),
+    *EXHAUSTIVE,
+    *(f"{scenario} kills=1 preempt=1 restarts=1" for scenario in PAIRS[::5]),
+    *(f"{scenario} kills=1 preempt=2" for scenario in PAIRS[::3]),
+]
+ORDERS = [
+    *(f"{scenario} stale=2 preempt=2" for scenario in WEAK),
+    *(f"{scenario} stale=1 preempt=1 kills=1" for scenario in (*WEAK, *PAIRS)),
+    *(f"{scenario} stale=3 preempt=2" for scenario in WEAK),
+]
+SECONDS = 120  # of processor time, and then it hangs: ten times what the sound core needs
+SWEEP = ("64", "13")  # between the tables; every 13th byte
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder in which one mutant is compiled and run."""
+
+    folder: Path
+
+    @property
+    def headers(self) -> Path:
+        """The core's."""
+        return self.folder / "headers"
+
+    @property
+    def parts(self) -> Path:
+        """The explorer's."""
+        return self.folder / "parts"
+
+
+def copy_sound(folder: Path) -> Place:
+    """Headers and explorer as they are, and what mutants need besides."""
+    place = Place(folder)
+    place.headers.mkdir()
+    place.parts.mkdir()
+    for header in CORE.glob("sp_*.h"):
+        shutil.copy(header, place.headers)
+    for part in sources():
+        shutil.copy(part, place.parts)
+    atomics = place.headers / "sp_atomic.h"
+    end = "#endif /* SP_ATOMIC_HOOKS */"
+    atomics.write_text(atomics.read_text().replace(end, OVERWRITE_HERE + end))
+    hooks = place.parts / "explore_hooks.h"
+    end = "#endif\n"
+    hooks.write_text(hooks.read_text().removesuffix(end) + OVERWRITE_THERE + end)
+    with (place.parts / "explore_memory.c").open("a") as memory:
+        memory.write(EXPLORE_OVERWRITE)
+    return place
+
+
+def compile_to(program: Path, compiler: str, *options: str) -> bool:
+    """Whether it compiles; warnings are the mutant's own affair."""
+    command = [compiler, "-std=gnu11", "-w", "-Werror=implicit-function-declaration"]
+    command += [*options, "-o", str(program)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def build_units(place: Place) -> Path | None:
+    """core_units.c over the headers of a place; None if that is no C."""
+    program = place.folder / "units"
+    done = compile_to(program, "cc", "-O1", f"-I{place.headers}", str(HERE / "core_units.c"))
+    return program if done else None
+
+
+def build_explorer(place: Place) -> Path | None:
+    """The explorer, fast to compile."""
+    program = place.folder / "explorer"
+    parts = [str(part) for part in sorted(place.parts.glob("explore*.c"))]
+    options = ["-O1", "-U_FORTIFY_SOURCE", f"-I{place.parts}", f"-I{place.headers}"]
+    return program if compile_to(program, "cc", *options, *parts) else None
+
+
+def build_sweep(place: Place) -> Path | None:
+    """The hostile sweep under sanitizers."""
+    program = place.folder / "hostile"
+    options = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    options += [f"-I{FAULTS}", f"-I{place.headers}", str(FAULTS / "hostile.c")]
+    return program if compile_to(program, "clang", *options) else None
+
+
+def outcome(program: Path, by: str, *arguments: str, scenarios: Iterable[str] = ()) -> str:
+    """What killed the mutant: the program, or its having no end; empty if it survives."""
+    command = ["prlimit", f"--cpu={SECONDS}", "--core=0", str(program), *arguments]
+    done = subprocess.run(
+        command, input="\n".join(scenarios), capture_output=True, text=True, check=False,
+        errors="replace", cwd=program.parent, env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0"},
+    )  # fmt: skip
+    if done.returncode in {-9, -24}:  # the limit of processor time
+        return f"{by}: no end"
+    return by if done.returncode else ""
+
+
+SAME = "same code"
+NOT_C = "not C"
+SURVIVES = ""
+
+
+def fate_of_order(place: Place) -> str:
+    """Only weak memory can tell."""
+    explorer = build_explorer(place)
+    return outcome(explorer, "weak memory", scenarios=ORDERS) if explorer else NOT_C
+
+
+def fate_of_logic(place: Place, sound: Place, without: Iterable[str]) -> str:
+    """From the cheapest to the dearest."""
+    units = build_units(place)
+    if not units:
+        return NOT_C
+    fate = "units" not in without and outcome(units, "units")
+    if fate:
+        return fate
+    explorer = build_explorer(place)
+    if not explorer:
+        return NOT_C
+    if all(p.read_bytes() == (sound.folder / p.name).read_bytes() for p in (units, explorer)):
+        return SAME
+    sweep = build_sweep(place)
+    return (
+        outcome(explorer, "explorer", scenarios=SHALLOW)
+        or (outcome(sweep, "sweep", *SWEEP) if sweep else NOT_C)
+        or ("deep" not in without and outcome(explorer, "explorer, deep", scenarios=DEEP))
+        or SURVIVES
+    )
+
+
+def fate(mutant: Mutant, sound: Place, without: Iterable[str] = ()) -> str:
+    """What killed it, or empty."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = copy_sound(Path(folder))
+        (place.headers / mutant.file).write_text(mutant.applied())
+        return fate_of_order(place) if mutant.is_order else fate_of_logic(place, sound, without)
+
+
+def fates(
+    which: Iterable[Mutant], jobs: int, without: Iterable[str] = ()
+) -> Iterator[tuple[Mutant, str]]:
+    """Of each, in order."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        sound = copy_sound(Path(folder))
+        assert build_units(sound)
+        assert build_explorer(sound)
+        chosen = list(which)
+        yield from zip(chosen, pool.map(lambda m: fate(m, sound, without), chosen), strict=True)
+
+
+# --- those that nothing notices -----------------------------------------------------------
+
+REASONS: dict[str, tuple[str, ...]] = {}
+EQUIVALENT = {name: reason for reason, names in REASONS.items() for name in names}
+
+
+def count(done: Iterable[tuple[Mutant, str]]) -> str:
+    """How many by rule, and how many each test killed."""
+    rules = Counter(mutant.rule for mutant, _ in done)
+    killers = Counter(how or "survives" for _, how in done)
+    return "\n".join(f"{number:5} {what}" for what, number in [*rules.items(), *killers.items()])
+
+
+def main() -> int:
+    """Exit code 1 if one survives that ought not to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a name, or how it begins")
+    parser.add_argument("--list", action="store_true", help="show what each one changes")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--without", action="append", default=[], help="units or deep")
+    asked = parser.parse_args()
+    chosen = [m for m in mutants().values() if m.name.startswith(tuple(asked.names) or "")]
+    done = []
+    for mutant, how in [(m, "") for m in chosen] if asked.list else fates(
+        chosen, asked.jobs, asked.without
+    ):
+        before, after = mutant.lines()
+        shown = f"\n    - {before}\n    + {after}" if asked.list or not how else ""
+        sys.stdout.write(f"{mutant.name}  {how}{shown}\n")
+        sys.stdout.flush()
+        done.append((mutant, how))
+    sys.stdout.write(count(done) + "\n")
+    return not asked.list and any(not how and m.name not in EQUIVALENT for m, how in done)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
