@@ -465,8 +465,8 @@ def main() -> int:
     asked = parser.parse_args()
     chosen = [m for m in mutants().values() if m.name.startswith(tuple(asked.names) or "")]
     done = []
-    for mutant, how in [(m, "") for m in chosen] if asked.list else fates(
-        chosen, asked.jobs, asked.without
+    for mutant, how in (
+        [(m, "") for m in chosen] if asked.list else fates(chosen, asked.jobs, asked.without)
     ):
         before, after = mutant.lines()
         shown = f"\n    - {before}\n    + {after}" if asked.list or not how else ""
