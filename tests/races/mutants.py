@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from test_explorer import CORE, EXHAUSTIVE, HERE, HUNT, PAIRS, TRIPLES, WEAK, sources
+from test_explorer import CORE, HERE, HUNT, PAIRS, TRIPLES, WEAK, sources
 
 FAULTS = HERE.parent / "faults"
 FILES = ("word", "ring", "slot", "share", "commit", "reap", "freemap", "wait", "member", "pool")
@@ -296,15 +296,14 @@ SHALLOW = [
     *(scenario for scenario in HUNT[:3]),
 ]  # fmt: skip
 DEEP = [
-    *(f"{scenario} kills=1 preempt=2" for scenario in TRIPLES),
-    *EXHAUSTIVE,
-    *(f"{scenario} kills=1 preempt=1 restarts=1" for scenario in PAIRS[::5]),
     *(f"{scenario} kills=1 preempt=2" for scenario in PAIRS[::3]),
+    *(f"{scenario} kills=1 preempt=1" for scenario in TRIPLES),
+    *(f"{scenario} kills=1 preempt=1 restarts=1" for scenario in PAIRS[::5]),
 ]
 ORDERS = [
-    *(f"{scenario} stale=2 preempt=2" for scenario in WEAK),
-    *(f"{scenario} stale=1 preempt=1 kills=1" for scenario in (*WEAK, *PAIRS)),
     *(f"{scenario} stale=3 preempt=2" for scenario in WEAK),
+    *(f"{scenario} stale=2 preempt=3" for scenario in WEAK),
+    *(f"{scenario} stale=1 preempt=1 kills=1" for scenario in (*WEAK, *PAIRS[::5])),
 ]
 SECONDS = 120  # of processor time, and then it hangs: ten times what the sound core needs
 SWEEP = ("64", "13")  # between the tables; every 13th byte

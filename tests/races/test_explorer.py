@@ -227,6 +227,7 @@ def test_all_this_was_many_executions(program: Path, total: list[int]) -> None:
     """Alone, this test says nothing: it counts what those above have done."""
     if len(total) < 11:
         pytest.skip("not all of them have run")
+    print(f"{sum(total):,} executions")  # noqa: T201 - for -rP
     assert sum(total) >= (30_000_000 if PROVE else 1_000_000), total
 
 
