@@ -13,12 +13,12 @@ C_FLAGS = -std=c11 -O2 -fPIC -Wall -Wextra -Werror -D_GNU_SOURCE -c -o /dev/null
 farm: .venv/film.done
 	$(BIN)/python -m workers.film $(FARM)
 
-test: .venv/test.done
+test: test-system .venv/test.done
 	$(BIN)/python -m pytest $(TEST)
 
 PROOFS = tests/races tests/stress tests/faults tests/properties
 
-prove: .venv/test.done
+prove: test-system .venv/test.done
 	SHMPOOL_PROVE=1 $(BIN)/python -m pytest -rP $(or $(TEST),$(PROOFS))
 
 lint: .venv/test.done c-lint
@@ -52,7 +52,7 @@ test-system: system
 	$(BIN)/pip install --quiet --editable '.[film]'
 	touch $@
 
-.venv/test.done: $(SOURCES) | test-system
+.venv/test.done: $(SOURCES) | system
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[film,test,lint]'
 	touch $@

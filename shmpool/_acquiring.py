@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from shmpool import _core, _explain
@@ -18,6 +19,22 @@ if TYPE_CHECKING:
 
 def acquire(mapping: Attachment, nbytes: int | None, timeout: float | None) -> Lease:
     """A lease of a slot of at least `nbytes` bytes: see `Pool.acquire`."""
+    lease = acquire_or_none(mapping, nbytes, timeout)
+    if lease is None:
+        mapping.count_exhausted()
+        smallest, starved = fitting(mapping.spec, nbytes), mapping.starved()
+        raise _explain.exhausted(mapping.spec, mapping.view(), smallest, timeout or 0.0, starved)
+    return lease
+
+
+def nothing_free(mapping: Attachment, nbytes: int) -> str:
+    """Where all slots of at least `nbytes` bytes are."""
+    smallest = fitting(mapping.spec, nbytes)
+    return _explain.nothing_free(mapping.spec, mapping.view(), smallest, mapping.starved())
+
+
+def acquire_or_none(mapping: Attachment, nbytes: int | None, timeout: float | None) -> Lease | None:
+    """As `acquire`, but None when the time is up."""
     smallest = fitting(mapping.spec, nbytes)
     things = tuple((_core.FOR_SLOT, i) for i in range(smallest, len(mapping.spec.classes)))
 
@@ -27,16 +44,13 @@ def acquire(mapping: Attachment, nbytes: int | None, timeout: float | None) -> L
             raise out_of_memory(mapping.starved(), "one more slot")
         return lease
 
-    lease = wait_for(mapping, things, attempt, timeout)
-    if lease is None:
-        mapping.count_exhausted()
-        starved = mapping.starved()
-        raise _explain.exhausted(mapping.spec, mapping.view(), smallest, timeout or 0.0, starved)
-    return lease
+    return wait_for(mapping, things, attempt, timeout)
 
 
 def fitting(spec: PoolSpec, nbytes: int | None) -> int:
     """Number of the smallest class with so many bytes. Raises SizeError."""
+    if nbytes is not None and (isinstance(nbytes, bool) or not isinstance(nbytes, Integral)):
+        raise TypeError(f"nbytes is {nbytes!r}: give a number of bytes, an integer")
     wanted = 0 if nbytes is None else nbytes
     for number, size_class in enumerate(spec.classes):
         if 0 <= wanted <= size_class.slot_size:
@@ -50,5 +64,6 @@ def fitting(spec: PoolSpec, nbytes: int | None) -> int:
 def _anything_to_wait_for(mapping: Attachment, smallest: int) -> bool:
     """Whether a slot that would do has memory, so that somebody may give it back."""
     first = mapping.spec.firsts[smallest]
-    words = mapping.view().words()[first:].tolist()
-    return any(Word.unpack(word).state not in (State.UNCOMMITTED, State.RETIRED) for word in words)
+    words = [Word.unpack(packed) for packed in mapping.view().words()[first:].tolist()]
+    # One that has an owner is having its memory fetched: it will be held, and given back.
+    return any(w.owner or w.state not in (State.UNCOMMITTED, State.RETIRED) for w in words)

@@ -87,7 +87,10 @@ def stale(
         message = f"cannot {action} {slot}@{generation}: it was {_ENDINGS[how]}{to} before; {now}"
         return AlreadyEndedError(message, **facts)
     if action == "claim" and _is_claimed(word, generation):
-        message = f"cannot claim ticket {slot}@{generation}: it has been claimed before; {now}"
+        over = "" if word.generation == generation else ", or its time is over"
+        message = (
+            f"cannot claim ticket {slot}@{generation}: it has been claimed before{over}; {now}"
+        )
         return AlreadyClaimedError(message, **facts)
     remedy = _remedy(spec, action, word) if word.generation == generation else ""
     message = f"cannot {action} {slot}@{generation}: {remedy or 'that right is over'}; {now}"
@@ -108,7 +111,7 @@ def _remedy(spec: PoolSpec, action: str, word: Word) -> str:
 
 
 def _is_claimed(word: Word, generation: int) -> bool:
-    """Whether the word can only be what it is because somebody had claimed the ticket."""
+    """Whether the ticket is used up: by a claim, as far as can be told."""
     return word.generation > generation or (
         word.generation == generation and word.state is State.LEASED
     )
@@ -117,25 +120,45 @@ def _is_claimed(word: Word, generation: int) -> bool:
 def exhausted(
     spec: PoolSpec, view: ControlView, smallest: int, waited: float, starved: int
 ) -> PoolExhaustedError:
-    """Every slot that would do is held: by whom, how many, the longest for how long.
+    """No slot that would do is free: who has them, and what may be done.
 
     `smallest`: the first class that would do; `starved`: bytes that one more slot could not have.
     """
     first = spec.firsts[smallest]
-    holders = _holders(view, first)
-    table = ", ".join(
-        f"{name}: {count} for up to {longest:.1f} s" for name, count, longest in holders
-    )
-    waiting = _queued(spec, view, first)
-    of_size = "" if smallest == 0 else f" of {show_size(spec.classes[smallest].slot_size)} or more"
-    memory = f"; {show_size(starved)} for one more are not free in /dev/shm" if starved else ""
     message = (
-        f"all {spec.slots - first} slots{of_size} of pool {spec.name!r} are held"
-        f"{f' ({table})' if table else ''}{f'; {waiting}' if waiting else ''}{memory}, "
-        f"and none came back in {waited:.3g} s: release earlier, pass a longer timeout=, "
-        f"or create the pool with more slots="
+        f"{nothing_free(spec, view, smallest, starved)}; none came back in {waited:.3g} s: "
+        f"release earlier, pass a longer timeout=, or create the pool with more slots"
     )
+    holders = _holders(view, first)
     return PoolExhaustedError(message, slots=spec.slots, holders=holders, waited=waited)
+
+
+def nothing_free(spec: PoolSpec, view: ControlView, smallest: int, starved: int) -> str:
+    """Where all the slots are that would do: a sentence without its end."""
+    first = spec.firsts[smallest]
+    count = spec.slots - first
+    of_size = "" if smallest == 0 else f" of {show_size(spec.classes[smallest].slot_size)} or more"
+    slots = f"the only slot{of_size}" if count == 1 else f"none of the {count} slots{of_size}"
+    held = [
+        f"{name}: {number} for up to {longest:.1f} s"
+        for name, number, longest in _holders(view, first)
+    ]
+    parts = [*held, *_queued(spec, view, first), *_out_of_use(view, first, starved)]
+    is_free = "is not free" if count == 1 else "is free"
+    where = f" ({', '.join(parts)})" if parts else ""
+    return f"{slots} of pool {spec.name!r} {is_free}{where}"
+
+
+def _out_of_use(view: ControlView, first: int, starved: int) -> list[str]:
+    states = [Word.unpack(packed).state for packed in view.words().tolist()[first:]]
+    want = f", and {show_size(starved)} for one more are not free in /dev/shm" if starved else ""
+    texts = {
+        State.QUARANTINED: "in quarantine: see quarantined()",
+        State.UNCOMMITTED: f"without memory{want}",
+        State.RETIRED: "at the last generation",
+    }
+    counts = [(states.count(state), text) for state, text in texts.items()]
+    return [f"{count} {text}" for count, text in counts if count]
 
 
 def _holders(view: ControlView, first: int) -> list[tuple[str, int, float]]:
@@ -152,17 +175,17 @@ def _holders(view: ControlView, first: int) -> list[tuple[str, int, float]]:
     return sorted(rows, key=lambda row: -row[2])
 
 
-def _queued(spec: PoolSpec, view: ControlView, first: int) -> str:
+def _queued(spec: PoolSpec, view: ControlView, first: int) -> list[str]:
     words = [Word.unpack(packed) for packed in view.words().tolist()[first:]]
     names = ["no queue", *(queue.name for queue in spec.queues)]
     counts = [
         sum(w.state is State.QUEUED and w.queue == n for w in words) for n in range(len(names))
     ]
-    return ", ".join(
-        f"{count} wait in {name if number == 0 else repr(name)}"
+    return [
+        f"{count} {'waits' if count == 1 else 'wait'} in {name if number == 0 else repr(name)}"
         for number, (name, count) in enumerate(zip(names, counts, strict=True))
         if count
-    )
+    ]
 
 
 def too_many_members(spec: PoolSpec, view: ControlView) -> TooManyMembersError:

@@ -50,6 +50,10 @@ class Right(RightBase):
         """Slot and generation as one integer. A right of its own only where the slot is shared."""
         return Ticket.of(self.slot, self.generation)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        kind = type(self).__name__.lower()
+        raise TypeError(f"a {kind} stays in its process: send a ticket, of detach() or share()")
+
     def __str__(self) -> str:
         return str(Ticket.of(self.slot, self.generation))
 

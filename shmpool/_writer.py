@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from shmpool._acquiring import acquire
-from shmpool.errors import OutOfSharedMemoryError, PoolExhaustedError, SlotOverflowError
+from shmpool._acquiring import acquire_or_none, nothing_free
+from shmpool.errors import OutOfSharedMemoryError, SlotOverflowError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -64,6 +64,7 @@ class SlotFile(io.BufferedIOBase):
             return
         self._lease._mapping.count_overflow()
         larger = self._larger(needed)
+        self._told = None  # nobody has described the new slot
         try:
             self._move_to(larger)
         except BaseException:
@@ -79,11 +80,18 @@ class SlotFile(io.BufferedIOBase):
         if needed > lease._mapping.spec.classes[-1].slot_size:
             message += f"create the pool with slot_size={needed} or more"
             raise SlotOverflowError(message, **facts)
+        mapping = lease._mapping
         try:
-            return acquire(lease._mapping, needed, self._timeout)
-        except (PoolExhaustedError, OutOfSharedMemoryError) as error:
-            message += f"there are larger ones, but {error}; writer(timeout=…) waits for one"
-            raise SlotOverflowError(message, **facts) from error
+            larger = acquire_or_none(mapping, needed, self._timeout)
+        except OutOfSharedMemoryError as error:
+            raise SlotOverflowError(f"{message}{error}", **facts) from error
+        if larger is None:
+            why = nothing_free(mapping, needed)
+            message += (
+                f"{why}; none came back in {self._timeout or 0:.3g} s: writer(timeout=…) waits"
+            )
+            raise SlotOverflowError(message, **facts)
+        return larger
 
     def _move_to(self, larger: Lease) -> None:
         with memoryview(self._lease) as whole, whole[: self._size] as written:

@@ -145,7 +145,7 @@ class AlreadyEndedError(StaleTicketError):
 
 
 class AlreadyClaimedError(StaleTicketError):
-    """The ticket has been claimed: a ticket is claimed once."""
+    """The ticket has been claimed (a ticket is claimed once), or nobody did in its time."""
 
 
 class NotOwnerError(StaleTicketError):

@@ -82,11 +82,11 @@ class Pool(_core.PoolBase):
     ) -> Self:
         """Make a pool and become its coordinator: its reaper, and who unlinks it.
 
-        slots: 1 to 65,535. slot_size: bytes, or a text such as "6 MiB"; slots of a page or
-        more take whole pages. max_slots: how many there may be; those beyond `slots` get memory
-        when all others are held. classes: instead of these, slots of several sizes, up to 8:
-        (slot_size, slots) or (slot_size, slots, max_slots) for each.
-        queues: names, or names with QueueOptions, at most 31.
+        slots: 1 to 65,535, from 0 if there may be more later. slot_size: bytes, or a text such
+        as "6 MiB"; slots of a page or more take whole pages. max_slots: how many there may be;
+        those beyond `slots` get memory when all others are held. classes: instead of these,
+        slots of several sizes, up to 8: (slot_size, slots) or (slot_size, slots, max_slots) for
+        each. queues: names, or names with QueueOptions, at most 31.
         name: for `attach`; a random one by default. header: a structured dtype, a record of
         which travels with each slot. members: how many processes may attach, at most 255.
         reuse: "warm" gives the lowest free slot, still in the cache; "cold" goes round.
@@ -271,8 +271,9 @@ class Pool(_core.PoolBase):
         if leases:
             slots = _survey.in_hand(self._mapping)
             message = (
-                f"pool {self.name!r} was closed with {leases} leases in hand (slots {slots}): it "
-                f"is closed, and they stay usable, but release them first, or use `with`"
+                f"pool {self.name!r} was closed with {leases} leases or borrows in hand (slots "
+                f"{slots}): it is closed, and they stay usable, but release them first, or use "
+                f"`with`"
             )
             raise LeasesAliveError(message, slots=slots)
 

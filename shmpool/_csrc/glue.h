@@ -151,6 +151,7 @@ void free_object(PyObject *object);
 SpanObject *span_new(MappingObject *mapping, uint8_t *memory, uint64_t length);
 int span_getbuffer(SpanObject *self, Py_buffer *view, int flags);
 bool right_end(MappingObject *mapping, const Right *right);
+bool right_left_read(MappingObject *mapping, uint32_t slot);
 void right_end_quietly(MappingObject *mapping, const Right *right);
 
 /* right.c */

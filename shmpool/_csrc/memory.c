@@ -46,23 +46,31 @@ static int commit_failed(MappingObject *self, uint32_t class, const sp_right *ri
     return -1;
 }
 
-/* Take an uncommitted slot and fetch its memory: 1, 0 for none, -1 with an exception. */
+/* Take an uncommitted slot and fetch its memory: 1, 0 for none, -1 with an exception. If 1, it
+ * counts as a right of ours, so that a close() meanwhile leaves after this and not before. */
 static int commit(MappingObject *self, uint32_t class, sp_right *right)
 {
     if (sp_commit_begin(&self->pool, class, right) != SP_OK)
         return 0;
+    self->live++;
     int error = fetch(self, class, right->slot);
-    return error ? commit_failed(self, class, right, error) : 1;
+    if (!error)
+        return 1;
+    int failed = commit_failed(self, class, right, error);
+    mapping_right_over(self);
+    return failed;
 }
 
 static int commit_lease(MappingObject *self, uint32_t class, uint64_t now, sp_right *right)
 {
     int committed = commit(self, class, right);
-    if (committed == 1 && sp_commit_lease(&self->pool, right, now) != SP_OK) {
-        mapping_fail_corrupt(self, "a slot that was being committed is somebody else's");
-        return -1;
-    }
-    return committed;
+    if (committed != 1)
+        return committed;
+    self->live--; /* the Lease counts itself before anybody else runs */
+    if (sp_commit_lease(&self->pool, right, now) == SP_OK)
+        return 1;
+    mapping_fail_corrupt(self, "a slot that was being committed is somebody else's");
+    return -1;
 }
 
 /* A free slot of a class, or one that has only an address yet: 1, 0 for none, -1. */
@@ -125,7 +133,9 @@ static PyObject *mapping_grow(MappingObject *self, PyObject *args)
         return NULL;
     if (committed == 0)
         Py_RETURN_FALSE;
-    if (sp_commit_free(&self->pool, &right) != SP_OK)
+    sp_result freed = sp_commit_free(&self->pool, &right);
+    mapping_right_over(self);
+    if (freed != SP_OK)
         return mapping_fail_corrupt(self, "a slot that was being committed is somebody else's");
     if (mapping_ring(self, self->pool.class_states[class].waiting) < 0)
         return NULL;
@@ -156,8 +166,10 @@ static PyObject *mapping_trim(MappingObject *self, PyObject *args)
     /* Slots smaller than a page share it with others. */
     if (c->stride % PAGE || sp_trim_begin(&self->pool, class, below, &right) != SP_OK)
         return PyLong_FromLong(-1);
+    self->live++;
     int error = punch(self, class, right.slot);
     sp_trim_end(&self->pool, &right); /* punched or not: it is committed before it is used */
+    mapping_right_over(self);
     if (mapping_ring(self, self->pool.class_states[class].waiting) < 0)
         return NULL;
     errno = error;

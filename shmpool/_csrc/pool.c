@@ -83,7 +83,7 @@ static PyMethodDef pool_methods[] = {
      "acquire($self, nbytes=None, /, *, timeout=None)\n--\n\n"
      "Lease a free slot of at least `nbytes` bytes: of the smallest class that has room.\n\n"
      "A class that can grow fetches memory for one more slot before a larger class is tried.\n"
-     "Blocks while every slot is held: for ever, or for `timeout` seconds (0 does not block).\n"
+     "Blocks while every slot is held: for ever, or for `timeout` seconds (0 waits for nobody).\n"
      "Raises PoolExhaustedError when the time is up, PoolClosedError, CoordinatorDiedError,\n"
      "SizeError if no slot has `nbytes` bytes, and OutOfSharedMemoryError if there is none to\n"
      "wait for and no memory to make one."},

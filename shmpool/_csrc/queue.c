@@ -59,12 +59,20 @@ static PyObject *put_lease(QueueObject *self, RightObject *lease)
 
 static int put_refuse(QueueObject *self, PyObject *object)
 {
+    if (PyObject_TypeCheck(object, borrow_type)) {
+        PyErr_SetString(PyExc_TypeError, "a Borrow cannot be put, since others read it too: send its ticket");
+        return -1;
+    }
     if (!PyObject_TypeCheck(object, lease_type)) {
         PyErr_Format(PyExc_TypeError, "put takes a Lease of this pool, not %.100s: acquire() one, "
                      "or claim() a ticket", Py_TYPE(object)->tp_name);
         return -1;
     }
     RightObject *lease = (RightObject *)object;
+    if (self->handle.mapping == NULL) {
+        PyErr_SetString(PyExc_TypeError, "a queue comes from pool.queue(name)");
+        return -1;
+    }
     if (mapping_refuse_foreign(self->handle.mapping, lease) < 0 || right_usable(lease, "put") < 0)
         return -1;
     bool shared = sp_word_state(lease->right.at.word) == SP_SHARED;
@@ -125,7 +133,8 @@ static PyObject *claim_next(QueueObject *self, uint64_t now)
 static PyObject *try_get(QueueObject *self)
 {
     uint64_t now = clock_coarse_ns();
-    return mapping_ready(self->handle.mapping, now) ? claim_next(self, now) : NULL;
+    bool ready = LIKELY(self->handle.mapping != NULL) && mapping_ready(self->handle.mapping, now);
+    return ready ? claim_next(self, now) : NULL;
 }
 
 static bool queue_looks_empty(const QueueObject *self)
@@ -169,8 +178,10 @@ static bool spin_some(QueueObject *self)
 static PyObject *spin_get(QueueObject *self, PyObject *const *timeout, PyObject *keywords)
 {
     bool no_wait = keywords != NULL && is_zero(*timeout);
+    if (no_wait || self->handle.mapping == NULL || !mapping_usable(self->handle.mapping))
+        return NULL;
     const uint64_t least = 1000, most = self->handle.mapping->spin_ns;
-    if (most == 0 || no_wait || !mapping_usable(self->handle.mapping))
+    if (most == 0)
         return NULL;
     bool found = spin_some(self);
     uint64_t budget = found ? self->budget_ns * 2 : self->budget_ns / 2;

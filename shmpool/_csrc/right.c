@@ -67,6 +67,8 @@ PyObject *right_release(RightObject *self, PyObject *Py_UNUSED(none))
     right_over(self, RELEASED, 0);
     if (UNLIKELY(!ended))
         return mapping_fail_stale(mapping, "release", slot, sp_word_generation(self->right.at.word), LIVE, 0);
+    if (UNLIKELY(right_left_read(mapping, slot)))
+        Py_RETURN_NONE;
     uint32_t class = sp_pool_class_of(&mapping->pool, slot);
     if (mapping_ring(mapping, mapping->pool.class_states[class].waiting) < 0)
         return NULL;
@@ -76,6 +78,7 @@ PyObject *right_release(RightObject *self, PyObject *Py_UNUSED(none))
 static void right_abandon(RightObject *self)
 {
     SpanObject *span = self->span;
+    self->ending = RELEASED; /* first: to ring may be Python code, and others run meanwhile */
     if (self->right.epoch == fork_epoch)
         self->mapping->leases--;
     if (right_viewed(self) && !self->mapping->ignore_views) {
@@ -84,7 +87,6 @@ static void right_abandon(RightObject *self)
     } else {
         right_end_quietly(self->mapping, &self->right);
     }
-    self->ending = RELEASED;
     Py_CLEAR(self->span);
 }
 

@@ -128,7 +128,7 @@ def test_the_owner_of_a_shared_slot_is_killed(
     for refused in (pool.borrow, pool.peek, pool.claim):
         with pytest.raises(shmpool.StaleTicketError):
             refused(ticket)
-    with pytest.raises(shmpool.PoolExhaustedError, match="held"):
+    with pytest.raises(shmpool.PoolExhaustedError, match="is not free"):
         pool.acquire_nowait()
     borrow.release()
     assert states(pool) == {"draining": 1}

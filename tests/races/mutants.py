@@ -1,6 +1,6 @@
 """Mutants of the core: every small change to its headers, by rule, and which test notices it.
 
-    python tests/races/mutants.py [--list] [--jobs N] [--without PROGRAM] [NAME...]
+    python tests/races/mutants.py [--list] [--jobs N] [NAME...]
 
 A mutant is named by what was changed: file:function:rule:ordinal in that function. A change of
 logic meets core_units.c, the explorer and the hostile sweep, in the order of what they cost,
@@ -268,8 +268,26 @@ OVERWRITE = "static inline bool sp_overwrite(sp_atomic_u64 *at, uint64_t desired
 OVERWRITE_HERE = f"{OVERWRITE}\n{{ sp_store_release(at, desired); return true; }}\n"
 OVERWRITE_THERE = (
     "bool explore_overwrite(sp_atomic_u64 *at, uint64_t value);\n"
-    f"{OVERWRITE}\n{{ return explore_overwrite(at, value_of(desired)); }}\n"
-).replace("value_of(desired)", "desired")
+    f"{OVERWRITE}\n{{ return explore_overwrite(at, desired); }}\n"
+)
+# The orders that the core does not use, for real atomics.
+WEAKER_HERE = """
+static inline bool sp_cas_relaxed(sp_atomic_u64 *at, uint64_t expected, uint64_t desired)
+{
+    return atomic_compare_exchange_strong_explicit(at, &expected, desired, memory_order_relaxed,
+                                                   memory_order_relaxed);
+}
+
+static inline uint64_t sp_fetch_or_acq_rel(sp_atomic_u64 *at, uint64_t bits)
+{
+    return atomic_fetch_or_explicit(at, bits, memory_order_acq_rel);
+}
+
+static inline uint64_t sp_fetch_and_acq_rel(sp_atomic_u64 *at, uint64_t bits)
+{
+    return atomic_fetch_and_explicit(at, bits, memory_order_acq_rel);
+}
+"""
 EXPLORE_OVERWRITE = """
 bool explore_overwrite(sp_atomic_u64 *at, uint64_t value)
 {
@@ -289,6 +307,7 @@ bool explore_overwrite(sp_atomic_u64 *at, uint64_t value)
 # In the order of how many mutants each finds in how long.
 QUEUED = [pair for pair in PAIRS if "g" in pair.split("queued")[0]]
 SHALLOW = [
+    "g grapgrapgrapap queued=1 preempt=1",  # a getter sleeps while the ring turns
     *(f"{scenario} stale=2 preempt=2" for scenario in WEAK),
     *(f"{scenario} kills=1 preempt=1" for scenario in PAIRS),
     *(f"{scenario} {policy} kills=1 preempt=1"
@@ -300,12 +319,30 @@ DEEP = [
     *(f"{scenario} kills=1 preempt=1" for scenario in TRIPLES),
     *(f"{scenario} kills=1 preempt=1 restarts=1" for scenario in PAIRS[::5]),
 ]
+# Rings that have turned: a cell is dead because of its age, or because its ticket is gone.
+LAPS = (
+    "ap gp g slots=F",
+    "p gp g before=a slots=F lap=3",
+    "p gp gp before=a slots=F",
+    "p gap before=a",
+    "ap gr lap=7",
+    "ap apgr lap=3",
+    "aap gr lap=3",
+    "ap gr gr lap=3",
+    "ap ap gr lap=3",
+    "g g queued=1 lap=3",
+    "ap ap G",
+    "ap ap lap=3",
+    "gp gp queued=2 lap=3",
+)
 ORDERS = [
+    *(f"{scenario} stale=2 preempt=2" for scenario in LAPS),
     *(f"{scenario} stale=3 preempt=2" for scenario in WEAK),
     *(f"{scenario} stale=2 preempt=3" for scenario in WEAK),
     *(f"{scenario} stale=1 preempt=1 kills=1" for scenario in (*WEAK, *PAIRS[::5])),
 ]
 SECONDS = 120  # of processor time, and then it hangs: ten times what the sound core needs
+THREADS = ("200000", "1")  # operations of each, seed
 SWEEP = ("64", "13")  # between the tables; every 13th byte
 
 
@@ -337,7 +374,7 @@ def copy_sound(folder: Path) -> Place:
         shutil.copy(part, place.parts)
     atomics = place.headers / "sp_atomic.h"
     end = "#endif /* SP_ATOMIC_HOOKS */"
-    atomics.write_text(atomics.read_text().replace(end, OVERWRITE_HERE + end))
+    atomics.write_text(atomics.read_text().replace(end, OVERWRITE_HERE + WEAKER_HERE + end))
     hooks = place.parts / "explore_hooks.h"
     end = "#endif\n"
     hooks.write_text(hooks.read_text().removesuffix(end) + OVERWRITE_THERE + end)
@@ -356,16 +393,32 @@ def compile_to(program: Path, compiler: str, *options: str) -> bool:
 def build_units(place: Place) -> Path | None:
     """core_units.c over the headers of a place; None if that is no C."""
     program = place.folder / "units"
-    done = compile_to(program, "cc", "-O1", f"-I{place.headers}", str(HERE / "core_units.c"))
+    done = compile_to(program, "clang", "-O0", f"-I{place.headers}", str(HERE / "core_units.c"))
     return program if done else None
 
 
-def build_explorer(place: Place) -> Path | None:
-    """The explorer, fast to compile."""
+MUTATED = "explore_script.c"  # what the members and the reaper do
+
+
+def explorer_options(place: Place) -> list[str]:
+    """How every part of it is compiled."""
+    return ["-U_FORTIFY_SOURCE", f"-I{place.parts}", f"-I{place.headers}"]
+
+
+def build_judge(place: Place) -> None:
+    """The parts that are never over changed headers: whoever judges is sound."""
+    for part in place.parts.glob("explore*.c"):
+        if part.name != MUTATED:
+            options = ["-O2", "-c", *explorer_options(place), str(part)]
+            assert compile_to(place.folder / f"{part.stem}.o", "cc", *options), part
+
+
+def build_explorer(place: Place, sound: Place) -> Path | None:
+    """The explorer: a mutant's members, and a sound judge of them."""
     program = place.folder / "explorer"
-    parts = [str(part) for part in sorted(place.parts.glob("explore*.c"))]
-    options = ["-O1", "-U_FORTIFY_SOURCE", f"-I{place.parts}", f"-I{place.headers}"]
-    return program if compile_to(program, "cc", *options, *parts) else None
+    options = ["-O1", *explorer_options(place), str(place.parts / MUTATED)]
+    judge = map(str, sorted(sound.folder.glob("*.o")))
+    return program if compile_to(program, "cc", *options, *judge) else None
 
 
 def build_sweep(place: Place) -> Path | None:
@@ -374,6 +427,17 @@ def build_sweep(place: Place) -> Path | None:
     options = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     options += [f"-I{FAULTS}", f"-I{place.headers}", str(FAULTS / "hostile.c")]
     return program if compile_to(program, "clang", *options) else None
+
+
+def build_stress(place: Place) -> Path | None:
+    """The threads under their sanitizer.
+
+    It knows of races on payloads that the explorer has not, whose memory keeps the stores to
+    each word in the order of execution.
+    """
+    program = place.folder / "stress"
+    options = ["-O1", "-pthread", "-fsanitize=thread", f"-I{place.headers}"]
+    return program if compile_to(program, "clang", *options, str(HERE / "stress.c")) else None
 
 
 def outcome(program: Path, by: str, *arguments: str, scenarios: Iterable[str] = ()) -> str:
@@ -388,57 +452,52 @@ def outcome(program: Path, by: str, *arguments: str, scenarios: Iterable[str] = 
     return by if done.returncode else ""
 
 
-SAME = "same code"
 NOT_C = "not C"
 SURVIVES = ""
 
 
-def fate_of_order(place: Place) -> str:
-    """Only weak memory can tell."""
-    explorer = build_explorer(place)
-    return outcome(explorer, "weak memory", scenarios=ORDERS) if explorer else NOT_C
+def fate_of_order(place: Place, sound: Place) -> str:
+    """Only weak memory can tell, or a sanitizer which goes by what the standard says."""
+    explorer, stress = build_explorer(place, sound), build_stress(place)
+    if not explorer or not stress:
+        return NOT_C
+    return outcome(explorer, "weak memory", scenarios=ORDERS) or outcome(
+        stress, "threads", *THREADS
+    )
 
 
-def fate_of_logic(place: Place, sound: Place, without: Iterable[str]) -> str:
+def fate_of_logic(place: Place, sound: Place) -> str:
     """From the cheapest to the dearest."""
     units = build_units(place)
     if not units:
         return NOT_C
-    fate = "units" not in without and outcome(units, "units")
-    if fate:
+    if fate := outcome(units, "units"):
         return fate
-    explorer = build_explorer(place)
-    if not explorer:
+    explorer, sweep = build_explorer(place, sound), build_sweep(place)
+    if not explorer or not sweep:
         return NOT_C
-    if all(p.read_bytes() == (sound.folder / p.name).read_bytes() for p in (units, explorer)):
-        return SAME
-    sweep = build_sweep(place)
     return (
         outcome(explorer, "explorer", scenarios=SHALLOW)
-        or (outcome(sweep, "sweep", *SWEEP) if sweep else NOT_C)
-        or ("deep" not in without and outcome(explorer, "explorer, deep", scenarios=DEEP))
-        or SURVIVES
+        or outcome(sweep, "sweep", *SWEEP)
+        or outcome(explorer, "explorer, deep", scenarios=DEEP)
     )
 
 
-def fate(mutant: Mutant, sound: Place, without: Iterable[str] = ()) -> str:
+def fate_of(mutant: Mutant, sound: Place) -> str:
     """What killed it, or empty."""
     with tempfile.TemporaryDirectory() as folder:
         place = copy_sound(Path(folder))
         (place.headers / mutant.file).write_text(mutant.applied())
-        return fate_of_order(place) if mutant.is_order else fate_of_logic(place, sound, without)
+        return (fate_of_order if mutant.is_order else fate_of_logic)(place, sound)
 
 
-def fates(
-    which: Iterable[Mutant], jobs: int, without: Iterable[str] = ()
-) -> Iterator[tuple[Mutant, str]]:
+def fates(which: Iterable[Mutant], jobs: int) -> Iterator[tuple[Mutant, str]]:
     """Of each, in order."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         sound = copy_sound(Path(folder))
-        assert build_units(sound)
-        assert build_explorer(sound)
+        build_judge(sound)
         chosen = list(which)
-        yield from zip(chosen, pool.map(lambda m: fate(m, sound, without), chosen), strict=True)
+        yield from zip(chosen, pool.map(lambda m: fate_of(m, sound), chosen), strict=True)
 
 
 # --- those that nothing notices -----------------------------------------------------------
@@ -460,7 +519,6 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="a name, or how it begins")
     parser.add_argument("--list", action="store_true", help="show what each one changes")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--without", action="append", default=[], help="units or deep")
     asked = parser.parse_args()
     chosen = [m for m in mutants().values() if m.name.startswith(tuple(asked.names) or "")]
     done = []

@@ -252,11 +252,11 @@ def test_the_message_of_an_exhausted_class_is_of_that_class(
     with pytest.raises(shmpool.PoolExhaustedError) as caught:
         pool.acquire(LARGE, timeout=0)
     text = str(caught.value)
-    assert "all 1 slots of 64.0 KiB or more" in text
+    assert "the only slot of 64.0 KiB or more" in text
     assert f"holder (pid {os.getpid()}): 1 for up to" in text
     lease.release()
     small = [pool.acquire() for _ in range(3)]
-    with pytest.raises(shmpool.PoolExhaustedError, match="all 3 slots of pool"):
+    with pytest.raises(shmpool.PoolExhaustedError, match="none of the 3 slots of pool"):
         pool.acquire_nowait()
     assert len(small) == 3
 
@@ -627,7 +627,6 @@ def test_without_a_larger_slot_free_a_write_overflows(three: Pool) -> None:
     assert (caught.value.needed, caught.value.slot_size) == (103, 64)
     for part in ("64 bytes", "at least 103", "4.0 KiB or more", "timeout", str(os.getpid())):
         assert part in text
-    assert isinstance(caught.value.__cause__, shmpool.PoolExhaustedError)
     assert (lease.nbytes, file.tell(), bytes(file.getbuffer())) == (64, 3, b"abc")
     with pytest.raises(shmpool.SlotOverflowError, match=r"0\.001 s"):
         lease.writer(timeout=0.001).write(b"x" * 100)

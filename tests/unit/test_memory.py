@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 import shmpool
 from shmpool import Pool, Ticket, _core
+from shmpool._layout import Standing, State
 
 PAGE = 4096
 MIB = 1 << 20
@@ -52,7 +54,7 @@ def test_slots_beyond_the_first_have_no_memory_until_they_are_needed(growing: Po
         assert memory(growing) == held * MIB
         assert states(growing) == {"leased": held} | ({"uncommitted": 4 - held} if held < 4 else {})
         assert growing.statistics().payload_bytes == held * MIB
-    with pytest.raises(shmpool.PoolExhaustedError, match="all 4 slots"):
+    with pytest.raises(shmpool.PoolExhaustedError, match="none of the 4 slots"):
         growing.acquire_nowait()
     for number, lease in enumerate(leases):
         lease.array(MIB, "u1")[:] = number
@@ -438,3 +440,68 @@ def test_a_pool_that_grew_leaves_nothing(make_pool: MakePool) -> None:
     pool.trim()
     pool.grow(2)
     pool.close()
+
+
+def test_a_pool_closed_while_a_slot_is_fetched_leaves_with_it(make_pool: MakePool) -> None:
+    """The lease that comes of it is good, and its slot is nobody else's before it is released."""
+    owner = make_pool(slots=0, slot_size=64 << 20, max_slots=1)
+    while True:
+        guest = Pool.attach(owner.name)
+        me, view = guest._mapping.me, owner._mapping.view()
+        got: list[shmpool.Lease] = []
+        acquire = lambda pool, to: to.append(pool.acquire())  # noqa: E731
+        thread = threading.Thread(target=acquire, args=(guest, got))
+        thread.start()
+        while not view.word(0).owner:
+            pass
+        fetching = view.word(0) == (view.word(0).generation, me, 0, State.UNCOMMITTED)
+        with suppress(shmpool.LeasesAliveError):  # if it was faster than we
+            guest.close()
+        thread.join()
+        assert view.standing(me) is Standing.ACTIVE
+        assert view.word(0).owner == me
+        got.pop().release()
+        owner.trim()
+        if fetching:
+            return
+
+
+def test_a_borrow_that_ends_wakes_nobody_while_others_read(make_pool: MakePool) -> None:
+    """Nothing is free by it: who waits for a slot sleeps on."""
+    pool = make_pool(slots=1)
+    lease = pool.acquire()
+    ticket = lease.share()
+    thread = threading.Thread(target=lambda: pool.acquire().release())
+    thread.start()
+    while pool._mapping.doorbell._listener is None:
+        pass
+    before = pool.statistics().members[0].rung
+    for _ in range(100):
+        pool.borrow(ticket).release()
+    assert pool.statistics().members[0].rung == before
+    borrow = pool.borrow(ticket)
+    lease.release()
+    assert pool.statistics().members[0].rung == before
+    borrow.release()
+    thread.join()
+
+
+def test_a_right_that_is_collected_is_over_before_anybody_is_woken(make_pool: MakePool) -> None:
+    """To ring may be Python code, in which somebody else might end it a second time."""
+    pool = make_pool(slots=1)
+    lease = pool.acquire()
+    borrow = pool.borrow(lease.share())
+    lease.release()
+    told = []
+
+    def ring(_: int) -> None:
+        with pytest.raises(shmpool.AlreadyEndedError) as caught:
+            borrow.release()
+        told.append(caught.value)
+
+    pool._mapping._ring = ring
+    pool._mapping.wait_begin(_core.FOR_SLOT, 0)
+    borrow.__exit__(ValueError, ValueError(), None)  # as collection does
+    assert len(told) == 1
+    assert pool._mapping.live == 0
+    assert pool.audit()["free"] == 1

@@ -411,8 +411,9 @@ def test_an_exhausted_pool_names_who_holds_how_many(make_pool: MakePool) -> None
         counts = {name: count for name, count, _ in error.holders}
         assert counts == {f"hoarder (pid {pid})": 3, f"guest (pid {pid})": 1}
         for part in (
-            "all 6 slots", repr(pool.name), f"hoarder (pid {pid}): 3", f"guest (pid {pid}): 1",
-            "1 wait in 'b'", "1 wait in no queue", "0.01 s", "timeout=", "slots=",
+            "none of the 6 slots", repr(pool.name),
+            f"hoarder (pid {pid}): 3", f"guest (pid {pid}): 1",
+            "1 waits in 'b'", "1 waits in no queue", "0.01 s", "timeout=", "more slots",
         ):  # fmt: skip
             assert part in str(error)
         guest.release()

@@ -757,7 +757,7 @@ def test_a_borrow_is_no_lease_to_put(pool: Pool) -> None:
     """TypeError: what is only read cannot be sent on."""
     with shared(pool) as lease, pool.borrow(lease.ticket) as borrow:
         for options in ({}, {"timeout": 0}):
-            with pytest.raises(TypeError, match="Lease"):
+            with pytest.raises(TypeError, match="Borrow"):
                 pool.queue("a").put(borrow, **options)  # type: ignore[arg-type]
         assert borrow.live
 

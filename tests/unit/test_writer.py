@@ -598,3 +598,17 @@ def test_a_writer_is_readable_writable_and_seekable(pool: shmpool.Pool) -> None:
         assert (file.readable(), file.writable(), file.seekable()) == (True, True, True)
         with pytest.raises(OSError):
             file.fileno()
+
+
+def test_a_writer_that_moved_describes_the_new_slot() -> None:
+    """Also when it is as long as what was described in the old one."""
+    with shmpool.Pool.create(classes=[("4 KiB", 1), ("16 KiB", 1)]) as pool:
+        lease = pool.acquire(10)
+        file = lease.writer()
+        file.write(b"x" * 100)
+        file.flush()
+        file.truncate(10_000)
+        file.truncate(100)
+        file.close()
+        assert bytes(lease.array()) == b"x" * 100
+        lease.release()
