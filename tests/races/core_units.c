@@ -458,7 +458,8 @@ static void the_size_of_a_ring_is_a_guess_that_makes_sense(void)
 
 enum { MAP_WORDS = 130, SUMMARY_WORDS = 3, BITS = MAP_WORDS * 64 };
 
-static sp_atomic_u64 map_words[MAP_WORDS], map_summary[SUMMARY_WORDS];
+static sp_atomic_u64 map_words[MAP_WORDS + 1]; /* the last one is nobody's */
+static sp_atomic_u64 map_summary[SUMMARY_WORDS];
 static const sp_freemap wide = {map_words, map_summary, MAP_WORDS};
 static const sp_freemap narrow = {map_words, NULL, 1};
 
@@ -466,6 +467,7 @@ static void clear_bits(void)
 {
     memset((void *)map_words, 0, sizeof map_words);
     memset((void *)map_summary, 0, sizeof map_summary);
+    map_words[MAP_WORDS] = ALL;
 }
 
 static bool bit_is(uint32_t i)
@@ -552,8 +554,10 @@ static void a_single_word_goes_round(void)
     map_words[1] = 1; /* not of this map */
     DEMAND(sp_freemap_take(&narrow, 4) == 9 && sp_freemap_take(&narrow, 4) == 3);
     DEMAND(sp_freemap_take(&narrow, 4) == -1 && sp_freemap_take(&narrow, 0) == -1);
-    map_words[0] = 1;
-    DEMAND(sp_freemap_take(&narrow, 63) == 0 && map_words[1] == 1);
+    for (uint32_t start = 1; start < 64; start++) {
+        map_words[0] = 1;
+        DEMAND(sp_freemap_take(&narrow, start) == 0 && map_words[1] == 1);
+    }
     map_words[0] = UINT64_C(1) << 63;
     DEMAND(sp_freemap_take(&narrow, 63) == 63 && map_words[0] == 0);
     map_words[0] = UINT64_C(1) << 63;
@@ -1395,6 +1399,16 @@ static void nobody_is_passed_over(void)
         }
         DEMAND(sp_wait_next(mask, after) == 0);
     }
+    for (uint32_t i = 0; i < SLEEPERS * SLEEPERS; i++)
+        for (uint32_t after = 0; after < 256; after++) {
+            uint32_t one = sleepers[i / SLEEPERS], two = sleepers[i % SLEEPERS];
+            memset((void *)mask, 0, sizeof mask);
+            sp_wait_begin(mask, one);
+            sp_wait_begin(mask, two);
+            bool one_first = (one - after - 1) % 256 <= (two - after - 1) % 256;
+            DEMAND(sp_wait_next(mask, after) == (one_first ? one : two));
+        }
+    memset((void *)mask, 0, sizeof mask);
     for (uint32_t i = 0; i < SLEEPERS; i++)
         for (uint32_t after = 0; after < 256; after++) {
             sp_wait_begin(mask, sleepers[i]);

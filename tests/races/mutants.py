@@ -177,7 +177,7 @@ def winning_cas(body: str) -> Iterator[Edit]:
     """A compare-and-swap that says it has won, whatever it did."""
     for match in re.finditer(r"\bsp_cas_\w+\(", body):
         end = closing(body, match.end() - 1) + 1
-        if body[end] != ";" or body[: match.start()].rstrip()[-1:] not in set(";{})"):
+        if body[end] != ";" or body[: match.start()].rstrip()[-1:] not in {"", *";{})"}:
             yield match.start(), end, f"({body[match.start() : end]} || true)"
 
 
@@ -307,7 +307,8 @@ bool explore_overwrite(sp_atomic_u64 *at, uint64_t value)
 # In the order of how many mutants each finds in how long.
 QUEUED = [pair for pair in PAIRS if "g" in pair.split("queued")[0]]
 SHALLOW = [
-    "g grapgrapgrapap queued=1 preempt=1",  # a getter sleeps while the ring turns
+    "g grapgrapgrapap queued=1 preempt=1",  # a getter is slow, and the ring turns
+    "g grapgrapgrapgrapap queued=1 preempt=2",
     *(f"{scenario} stale=2 preempt=2" for scenario in WEAK),
     *(f"{scenario} kills=1 preempt=1" for scenario in PAIRS),
     *(f"{scenario} {policy} kills=1 preempt=1"
@@ -393,8 +394,8 @@ def compile_to(program: Path, compiler: str, *options: str) -> bool:
 def build_units(place: Place) -> Path | None:
     """core_units.c over the headers of a place; None if that is no C."""
     program = place.folder / "units"
-    done = compile_to(program, "clang", "-O0", f"-I{place.headers}", str(HERE / "core_units.c"))
-    return program if done else None
+    options = ["-O0", "-fsanitize=shift,bounds", "-fsanitize-trap=all", f"-I{place.headers}"]
+    return program if compile_to(program, "clang", *options, str(HERE / "core_units.c")) else None
 
 
 MUTATED = "explore_script.c"  # what the members and the reaper do
@@ -522,9 +523,8 @@ def main() -> int:
     asked = parser.parse_args()
     chosen = [m for m in mutants().values() if m.name.startswith(tuple(asked.names) or "")]
     done = []
-    for mutant, how in (
-        [(m, "") for m in chosen] if asked.list else fates(chosen, asked.jobs, asked.without)
-    ):
+    results = ((m, SURVIVES) for m in chosen) if asked.list else fates(chosen, asked.jobs)
+    for mutant, how in results:
         before, after = mutant.lines()
         shown = f"\n    - {before}\n    + {after}" if asked.list or not how else ""
         sys.stdout.write(f"{mutant.name}  {how}{shown}\n")
