@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from shmpool import _core, _explain
 from shmpool._attachment import Attachment
 from shmpool._header import PoolSpec
-from shmpool._layout import State, Word
+from shmpool._layout import State
 from shmpool._segment import out_of_memory
 from shmpool._waiting import wait_for
 from shmpool.errors import SizeError
@@ -64,6 +64,6 @@ def fitting(spec: PoolSpec, nbytes: int | None) -> int:
 def _anything_to_wait_for(mapping: Attachment, smallest: int) -> bool:
     """Whether a slot that would do has memory, so that somebody may give it back."""
     first = mapping.spec.firsts[smallest]
-    words = [Word.unpack(packed) for packed in mapping.view().words()[first:].tolist()]
+    words = mapping.view().unpacked()[first:]
     # One that has an owner is having its memory fetched: it will be held, and given back.
     return any(w.owner or w.state not in (State.UNCOMMITTED, State.RETIRED) for w in words)

@@ -158,7 +158,7 @@ class Attachment(_core.Mapping):
         return ForeignLeaseError(message)
 
     def _read_only(self, right: _core.RightBase, action: str) -> SharedLeaseError:
-        kind = "lease" if isinstance(right, _core.LeaseBase) else "borrow"
+        kind = _kind(right)
         message = (
             f"cannot {action} {kind} {right}: slot {right.slot} is shared, others may be reading "
             f"it; write before share(), hand on its ticket, and copy() what you want to change"
@@ -166,7 +166,7 @@ class Attachment(_core.Mapping):
         return SharedLeaseError(message, slot=right.slot)
 
     def _views(self, lease: _core.RightBase, action: str, views: int) -> ViewsAliveError:
-        kind = "lease" if isinstance(lease, _core.LeaseBase) else "borrow"
+        kind = _kind(lease)
         harm = "still be writable" if action == "share" else "see the next holder's bytes"
         things = "1 array or memoryview" if views == 1 else f"{views} arrays or memoryviews"
         message = (
@@ -174,6 +174,10 @@ class Attachment(_core.Mapping):
             f"them first (del, or leave their scope), or copy what you keep. The {kind} goes on"
         )
         return ViewsAliveError(message, slot=lease.slot, views=views)
+
+
+def _kind(right: _core.RightBase) -> str:
+    return "lease" if isinstance(right, _core.LeaseBase) else "borrow"
 
 
 def attach(spec: PoolSpec, control: int, spin: float) -> Attachment:

@@ -23,7 +23,7 @@ def audit(spec: PoolSpec, view: ControlView, shown: Callable[[int], bool]) -> Co
     `shown` tells whether the free map shows a slot. Exact while nobody moves. Raises
     AuditError naming slot, word and rule.
     """
-    words = [Word.unpack(packed) for packed in view.words().tolist()]
+    words = view.unpacked()
     for slot, word in enumerate(words):
         _check_word(spec, view, slot, word)
         _check_hints(view, shown, slot, word)

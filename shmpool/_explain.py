@@ -150,7 +150,7 @@ def nothing_free(spec: PoolSpec, view: ControlView, smallest: int, starved: int)
 
 
 def _out_of_use(view: ControlView, first: int, starved: int) -> list[str]:
-    states = [Word.unpack(packed).state for packed in view.words().tolist()[first:]]
+    states = [word.state for word in view.unpacked()[first:]]
     want = f", and {show_size(starved)} for one more are not free in /dev/shm" if starved else ""
     texts = {
         State.QUARANTINED: "in quarantine: see quarantined()",
@@ -165,8 +165,7 @@ def _holders(view: ControlView, first: int) -> list[tuple[str, int, float]]:
     """Who holds slots from number `first` on: owners, and the readers of what is released."""
     now = time.monotonic_ns()
     held: dict[int, list[float]] = {}
-    for slot, packed in enumerate(view.words().tolist()[first:], first):
-        word = Word.unpack(packed)
+    for slot, word in enumerate(view.unpacked()[first:], first):
         since = max(0.0, (now - int(view.slots["since_ns"][slot])) / 1e9)
         owners = [word.owner] if word.state in (State.LEASED, State.SHARED) else []
         for member in owners or (view.readers_of(slot) if word.state is State.DRAINING else []):
@@ -176,7 +175,7 @@ def _holders(view: ControlView, first: int) -> list[tuple[str, int, float]]:
 
 
 def _queued(spec: PoolSpec, view: ControlView, first: int) -> list[str]:
-    words = [Word.unpack(packed) for packed in view.words().tolist()[first:]]
+    words = view.unpacked()[first:]
     names = ["no queue", *(queue.name for queue in spec.queues)]
     counts = [
         sum(w.state is State.QUEUED and w.queue == n for w in words) for n in range(len(names))

@@ -127,6 +127,10 @@ class ControlView:
         """The word of one slot, unpacked."""
         return Word.unpack(int(self.slots["word"][slot]))
 
+    def unpacked(self) -> list[Word]:
+        """All slot words, unpacked."""
+        return [Word.unpack(packed) for packed in self.words().tolist()]
+
     def readers_of(self, slot: int) -> list[int]:
         """Member indices of those who read a slot; 0 for a reader id that is nobody's."""
         raw = self.slots["readers"][slot].copy().view(np.uint8)

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from shmpool import _description
+from shmpool import _core, _description
 from shmpool._record import Record
 from shmpool._ticket import Ticket
 from shmpool._writer import SlotFile
 from shmpool.errors import ArgumentError, ShapeError
 
-if TYPE_CHECKING:
-    from shmpool._core import RightBase
-else:
-    RightBase = object  # at run time it stands beside LeaseBase or BorrowBase
-
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class Right(RightBase):
-    """A mixin beside the core's class, which has the right itself."""
+class Right(_core.RightBase):
+    """The face of a right, whichever of the core's two it is."""
 
     __slots__ = ()
 
@@ -64,7 +59,7 @@ class Right(RightBase):
 
 
 def asked_for(
-    right: RightBase, shape: int | Sequence[int] | None, dtype: DTypeLike | None
+    right: _core.RightBase, shape: int | Sequence[int] | None, dtype: DTypeLike | None
 ) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
     """Shape and dtype as array() was given them, checked against the slot; None for neither.
 
@@ -83,7 +78,7 @@ def asked_for(
     return lengths, kind
 
 
-def described(right: RightBase) -> Array:
+def described(right: _core.RightBase) -> Array:
     """The array that the slot's description tells of. Raises ShapeError if it has none."""
     description = right._description()
     if not description:
@@ -94,7 +89,7 @@ def described(right: RightBase) -> Array:
     return over(right, shape, dtype)
 
 
-def over(right: RightBase, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def over(right: _core.RightBase, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An array over the start of the slot, which the caller has checked to be long enough."""
     # In no variable: a traceback that is kept would be a view.
     return np.ndarray(shape, dtype, buffer=right._memory())

@@ -18,7 +18,7 @@ _COUNTERS = ("acquired", "released", "put", "got", "detached", "claimed", "share
 def pool_statistics(mapping: Attachment) -> PoolStatistics:
     """A whole pool: see `Pool.statistics`."""
     spec, view = mapping.spec, mapping.view()
-    words = [Word.unpack(packed) for packed in view.words().tolist()]
+    words = view.unpacked()
     states = {s.name.lower(): sum(w.state is s for w in words) for s in State}
     classes = _class_statistics(spec, words)
     totals = [name for name in view.status.dtype.names or () if name not in _NOT_COUNTED]
@@ -66,8 +66,7 @@ def quarantined(mapping: Attachment) -> tuple[Quarantined, ...]:
     """The slots in quarantine: see `Pool.quarantined`."""
     spec, view = mapping.spec, mapping.view()
     rows = []
-    for slot, packed in enumerate(view.words().tolist()):
-        word = Word.unpack(packed)
+    for slot, word in enumerate(view.unpacked()):
         if word.state is not State.QUARANTINED or not 0 < word.queue <= len(spec.queues):
             continue
         ticket = Ticket.of(slot, word.generation)
@@ -81,7 +80,7 @@ def quarantined(mapping: Attachment) -> tuple[Quarantined, ...]:
 def in_hand(mapping: Attachment) -> list[int]:
     """Slots to which this process holds a right: its leases and borrows."""
     view, me = mapping.view(), mapping.me
-    words = [Word.unpack(packed) for packed in view.words().tolist()]
+    words = view.unpacked()
     owned = (State.LEASED, State.SHARED)
     return [
         slot

@@ -43,8 +43,7 @@ PyObject *mapping_borrow(MappingObject *self, PyObject *number)
     uint64_t generation = sp_ticket_generation(ticket);
     if (borrow_once_more(self, ticket) != SP_OK) {
         /* Our bit may have held up a slot that is free now. */
-        uint32_t class = sp_pool_class_of(&self->pool, slot);
-        if (mapping_ring(self, self->pool.class_states[class].waiting) < 0)
+        if (mapping_ring(self, mapping_slot_waiting(self, slot)) < 0)
             return NULL;
         return mapping_fail_stale(self, "borrow", slot, generation, LIVE, 0);
     }
@@ -67,22 +66,13 @@ static PyMethodDef borrow_methods[] = {
      "Give the borrow back; the last one of a slot that its owner released frees it.\n\n"
      "Does not block. Raises AlreadyEndedError if the borrow is over, NotOwnerError in a forked\n"
      "child, and ViewsAliveError (the borrow goes on) while arrays or memoryviews of it are alive."},
-    {"__enter__", (PyCFunction)right_enter, METH_NOARGS, NULL},
-    {"__exit__", (PyCFunction)(void (*)(void))right_exit, METH_FASTCALL, NULL},
-    {"_memory", (PyCFunction)right_memory, METH_NOARGS, "The Span that every view keeps."},
-    {"_check", (PyCFunction)right_check, METH_NOARGS, "Raise if the borrow is over."},
     {"_check_writable", (PyCFunction)borrow_check_writable, METH_NOARGS, "Raise: it never is."},
-    {"_description", (PyCFunction)right_description, METH_NOARGS, "The stored description, b'' for none."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot borrow_slots[] = {
     {Py_tp_dealloc, right_dealloc},
     {Py_tp_methods, borrow_methods},
-    {Py_tp_getset, right_getset},
-    {Py_tp_members, right_members},
-    {Py_bf_getbuffer, right_getbuffer},
-    {Py_bf_releasebuffer, right_releasebuffer},
     {Py_tp_doc, "The right of this process to read one slot, together with others."},
     {0, NULL},
 };
@@ -96,10 +86,7 @@ static PyType_Spec borrow_spec = {
 
 static PyObject *set_borrow_class(PyObject *Py_UNUSED(module), PyObject *class)
 {
-    if (!PyType_Check(class) || !PyType_IsSubtype((PyTypeObject *)class, borrow_type))
-        return PyErr_Format(PyExc_TypeError, "not a subclass of BorrowBase: %R", class);
-    Py_XSETREF(borrow_class, (PyTypeObject *)Py_NewRef(class));
-    Py_RETURN_NONE;
+    return right_set_class(&borrow_class, borrow_type, class);
 }
 
 static PyMethodDef functions[] = {
@@ -114,7 +101,7 @@ PyMethodDef borrowing_methods[] = {
 
 int module_add_borrow(PyObject *module)
 {
-    borrow_type = (PyTypeObject *)PyType_FromSpec(&borrow_spec);
+    borrow_type = right_subtype(&borrow_spec);
     if (borrow_type == NULL)
         return -1;
     borrow_class = (PyTypeObject *)Py_NewRef(borrow_type);

@@ -8,7 +8,7 @@
  *   memory.c    ... leasing, fetching memory for slots, giving it back to the system
  *   peek.c      ... reading without a right
  *   span.c      Span: memory that views keep alive, and the end of a right
- *   right.c     what LeaseBase and BorrowBase have in common
+ *   right.c     RightBase: what LeaseBase and BorrowBase have in common
  *   lease.c     LeaseBase: the exclusive right to a slot
  *   borrow.c    BorrowBase: the right to read one that is shared
  *   handle.c    what PoolBase and QueueBase have in common
@@ -86,7 +86,7 @@ typedef struct {
 
 /* Goes up in every forked child: what was made under another value is the parent's. */
 extern uint64_t fork_epoch;
-extern PyTypeObject *mapping_type, *span_type, *lease_type, *borrow_type;
+extern PyTypeObject *mapping_type, *span_type, *right_type, *lease_type, *borrow_type;
 
 static inline sp_member *mapping_me(MappingObject *self)
 {
@@ -130,12 +130,22 @@ static inline bool mapping_ready(const MappingObject *self, uint64_t now)
     return LIKELY(mapping_usable(self) && now < self->next_check_ns);
 }
 
-static inline uint8_t *mapping_slot_memory(const MappingObject *self, uint32_t slot, uint64_t *length)
+/* Where a slot begins in the slab of its class. */
+static inline uint64_t mapping_slot_offset(const MappingObject *self, uint32_t class, uint32_t slot)
 {
-    uint32_t class = sp_pool_class_of(&self->pool, slot);
     const sp_class_geometry *c = &self->pool.geometry.of_class[class];
-    *length = c->slot_size;
-    return self->slab[class] + (slot - c->first) * c->stride;
+    return (slot - c->first) * c->stride;
+}
+
+static inline uint64_t mapping_slot_size(const MappingObject *self, uint32_t slot)
+{
+    return self->pool.geometry.of_class[sp_pool_class_of(&self->pool, slot)].slot_size;
+}
+
+/* Who waits for a slot like this one. */
+static inline sp_atomic_u64 *mapping_slot_waiting(const MappingObject *self, uint32_t slot)
+{
+    return self->pool.class_states[sp_pool_class_of(&self->pool, slot)].waiting;
 }
 
 /* A slot of the pool from a Python integer: 0, or -1 with an exception. */
@@ -151,7 +161,7 @@ void free_object(PyObject *object);
 SpanObject *span_new(MappingObject *mapping, uint8_t *memory, uint64_t length);
 int span_getbuffer(SpanObject *self, Py_buffer *view, int flags);
 bool right_end(MappingObject *mapping, const Right *right);
-bool right_left_read(MappingObject *mapping, uint32_t slot);
+bool right_left_read(MappingObject *mapping, const Right *right);
 void right_end_quietly(MappingObject *mapping, const Right *right);
 
 /* right.c */
@@ -160,17 +170,10 @@ int right_usable(RightObject *self, const char *action);
 int right_unviewed(RightObject *self, const char *action);
 void right_over(RightObject *self, Ending ending, uint32_t queue);
 SpanObject *right_span(RightObject *self);
-PyObject *right_memory(RightObject *self, PyObject *none);
-PyObject *right_check(RightObject *self, PyObject *none);
-PyObject *right_description(RightObject *self, PyObject *none);
 PyObject *right_release(RightObject *self, PyObject *none);
-PyObject *right_enter(RightObject *self, PyObject *none);
-PyObject *right_exit(RightObject *self, PyObject *const *args, Py_ssize_t count);
-int right_getbuffer(RightObject *self, Py_buffer *view, int flags);
-void right_releasebuffer(RightObject *self, Py_buffer *view);
 void right_dealloc(RightObject *self);
-extern PyGetSetDef right_getset[];
-extern PyMemberDef right_members[];
+PyTypeObject *right_subtype(PyType_Spec *spec);
+PyObject *right_set_class(PyTypeObject **class, PyTypeObject *base, PyObject *value);
 
 /* borrow.c, upkeep.c */
 PyObject *mapping_borrow(MappingObject *self, PyObject *number);
@@ -182,15 +185,15 @@ PyObject *lease_new(MappingObject *mapping, const sp_right *right);
 /* What the slots taken over from others are worth: bytes that no pipe had to carry. */
 static inline void mapping_count_received(MappingObject *self, uint32_t slot)
 {
-    uint32_t class = sp_pool_class_of(&self->pool, slot);
     sp_atomic_u64 *received = &mapping_me(self)->received;
-    sp_store_relaxed(received, sp_load_relaxed(received) + self->pool.geometry.of_class[class].slot_size);
+    sp_store_relaxed(received, sp_load_relaxed(received) + mapping_slot_size(self, slot));
 }
 
 /* Steps in building the module: 0 or -1. */
 int module_add_geometry(PyObject *module);
 int module_add_mapping(PyObject *module);
 int module_add_span(PyObject *module);
+int module_add_right(PyObject *module);
 int module_add_lease(PyObject *module);
 int module_add_borrow(PyObject *module);
 int module_add_pool(PyObject *module);

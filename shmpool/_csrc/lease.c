@@ -159,35 +159,27 @@ static PyMethodDef lease_methods[] = {
      "Give the slot back to the pool; a shared one is free when its last borrower is done.\n\n"
      "Does not block. Raises AlreadyEndedError if the lease is over, NotOwnerError in a forked\n"
      "child, and ViewsAliveError (the lease goes on) while arrays or memoryviews of it are alive."},
-    {"__enter__", (PyCFunction)right_enter, METH_NOARGS, NULL},
-    {"__exit__", (PyCFunction)(void (*)(void))right_exit, METH_FASTCALL, NULL},
     {"_detach", (PyCFunction)lease_detach, METH_NOARGS, "End the lease: its ticket as an integer."},
     {"_share", (PyCFunction)lease_share, METH_NOARGS, "Share the slot: its ticket as an integer."},
     {"_move", (PyCFunction)lease_move, METH_O, "Take over another lease's slot, and give ours back."},
-    {"_memory", (PyCFunction)right_memory, METH_NOARGS, "The Span that every view keeps."},
-    {"_check", (PyCFunction)right_check, METH_NOARGS, "Raise if the lease is over."},
     {"_check_writable", (PyCFunction)lease_check_writable, METH_NOARGS, "Raise if it is over or shared."},
     {"_describe", (PyCFunction)lease_describe, METH_O, "Store a description: False if it is too long."},
-    {"_description", (PyCFunction)right_description, METH_NOARGS, "The stored description, b'' for none."},
     {"_write_at", (PyCFunction)(void (*)(void))lease_write_at, METH_FASTCALL, "Copy bytes in."},
     {NULL, NULL, 0, NULL},
 };
 
-/* Those of right.c, which LeaseBase inherits no other way, and its own. */
-static PyGetSetDef lease_getset[16] = {
+static PyGetSetDef lease_getset[] = {
     {"attempts", (getter)lease_get_attempts, NULL,
      "How many members died holding this delivery before it came here.", NULL},
     {"shared", (getter)lease_get_shared, NULL, "Whether the slot was shared, and is read-only.", NULL},
     {"_death", (getter)lease_get_death, NULL, "The last of these deaths, as the reaper noted it.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot lease_slots[] = {
     {Py_tp_dealloc, right_dealloc},
     {Py_tp_methods, lease_methods},
     {Py_tp_getset, lease_getset},
-    {Py_tp_members, right_members},
-    {Py_bf_getbuffer, right_getbuffer},
-    {Py_bf_releasebuffer, right_releasebuffer},
     {Py_tp_doc, "The right of this process to one slot, until it is released, put or detached."},
     {0, NULL},
 };
@@ -201,10 +193,7 @@ static PyType_Spec lease_spec = {
 
 static PyObject *set_lease_class(PyObject *Py_UNUSED(module), PyObject *class)
 {
-    if (!PyType_Check(class) || !PyType_IsSubtype((PyTypeObject *)class, lease_type))
-        return PyErr_Format(PyExc_TypeError, "not a subclass of LeaseBase: %R", class);
-    Py_XSETREF(lease_class, (PyTypeObject *)Py_NewRef(class));
-    Py_RETURN_NONE;
+    return right_set_class(&lease_class, lease_type, class);
 }
 
 static PyMethodDef functions[] = {
@@ -212,19 +201,9 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static void add_common_getset(void)
-{
-    PyGetSetDef *at = lease_getset;
-    while (at->name)
-        at++;
-    for (const PyGetSetDef *more = right_getset; more->name; more++)
-        *at++ = *more;
-}
-
 int module_add_lease(PyObject *module)
 {
-    add_common_getset();
-    lease_type = (PyTypeObject *)PyType_FromSpec(&lease_spec);
+    lease_type = right_subtype(&lease_spec);
     if (lease_type == NULL)
         return -1;
     lease_class = (PyTypeObject *)Py_NewRef(lease_type);

@@ -6,16 +6,10 @@
 
 enum { PAGE = 4096 };
 
-static off_t slot_offset(const MappingObject *self, uint32_t class, uint32_t slot)
-{
-    const sp_class_geometry *c = &self->pool.geometry.of_class[class];
-    return (off_t)((slot - c->first) * c->stride);
-}
-
 /* Put memory behind a slot: 0, or an errno. Not the memory's own: EINTR with an exception. */
 static int fetch(MappingObject *self, uint32_t class, uint32_t slot)
 {
-    off_t offset = slot_offset(self, class, slot);
+    off_t offset = (off_t)mapping_slot_offset(self, class, slot);
     off_t length = (off_t)self->pool.geometry.of_class[class].stride;
     int error;
     do {
@@ -145,7 +139,7 @@ static PyObject *mapping_grow(MappingObject *self, PyObject *args)
 /* Punch a hole where the slot was: 0, or an errno. */
 static int punch(MappingObject *self, uint32_t class, uint32_t slot)
 {
-    off_t offset = slot_offset(self, class, slot);
+    off_t offset = (off_t)mapping_slot_offset(self, class, slot);
     off_t length = (off_t)self->pool.geometry.of_class[class].stride;
     int result;
     Py_BEGIN_ALLOW_THREADS

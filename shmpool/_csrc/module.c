@@ -4,7 +4,7 @@
 #include <pthread.h>
 
 uint64_t fork_epoch = 1; /* 0 is nobody's epoch */
-PyTypeObject *mapping_type, *span_type, *lease_type, *borrow_type;
+PyTypeObject *mapping_type, *span_type, *right_type, *lease_type, *borrow_type;
 
 /* A child inherits no right and no membership; Python or C, everybody forks through here. */
 static void forked(void)
@@ -63,7 +63,8 @@ PyMODINIT_FUNC PyInit__core(void)
         return NULL;
     bool added = add_constants(module) == 0 && module_add_geometry(module) == 0 &&
                  module_add_mapping(module) == 0 && module_add_span(module) == 0 &&
-                 module_add_lease(module) == 0 && module_add_borrow(module) == 0 &&
+                 module_add_right(module) == 0 && module_add_lease(module) == 0 &&
+                 module_add_borrow(module) == 0 &&
                  module_add_pool(module) == 0 && module_add_queue(module) == 0 &&
                  module_add_bell(module) == 0;
     if (!added || pthread_atfork(NULL, NULL, forked) != 0) {

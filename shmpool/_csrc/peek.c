@@ -61,8 +61,7 @@ static bool read_all(int fd, uint8_t *to, size_t length, off_t from)
 static bool copy_out(MappingObject *self, uint32_t slot, uint8_t *to, size_t length)
 {
     uint32_t class = sp_pool_class_of(&self->pool, slot);
-    const sp_class_geometry *c = &self->pool.geometry.of_class[class];
-    off_t from = (off_t)((slot - c->first) * c->stride);
+    off_t from = (off_t)mapping_slot_offset(self, class, slot);
     bool read;
     if (length < LONG_COPY)
         return read_all(self->slab_fd[class], to, length, from);
@@ -77,7 +76,7 @@ static PyObject *mapping_peek(MappingObject *self, PyObject *args)
 {
     PyObject *number, *buffer;
     int expected;
-    uint64_t ticket, size;
+    uint64_t ticket;
     bool read = false;
     sp_state state;
     Py_buffer into;
@@ -85,8 +84,7 @@ static PyObject *mapping_peek(MappingObject *self, PyObject *args)
         peek_begin(self, number, &ticket, &state) < 0 ||
         PyObject_GetBuffer(buffer, &into, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS) < 0)
         return NULL;
-    mapping_slot_memory(self, sp_ticket_slot(ticket), &size);
-    bool fits = (uint64_t)into.len <= size;
+    bool fits = (uint64_t)into.len <= mapping_slot_size(self, sp_ticket_slot(ticket));
     if (fits)
         read = copy_out(self, sp_ticket_slot(ticket), into.buf, (size_t)into.len);
     PyBuffer_Release(&into);

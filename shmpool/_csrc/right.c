@@ -1,4 +1,4 @@
-/* What LeaseBase and BorrowBase have in common: a right, its memory, and its end. */
+/* RightBase: what LeaseBase and BorrowBase have in common: a right, its memory, and its end. */
 #include "glue.h"
 
 PyObject *right_new(PyTypeObject *class, MappingObject *mapping, const sp_right *at, bool borrowed)
@@ -67,10 +67,7 @@ PyObject *right_release(RightObject *self, PyObject *Py_UNUSED(none))
     right_over(self, RELEASED, 0);
     if (UNLIKELY(!ended))
         return mapping_fail_stale(mapping, "release", slot, sp_word_generation(self->right.at.word), LIVE, 0);
-    if (UNLIKELY(right_left_read(mapping, slot)))
-        Py_RETURN_NONE;
-    uint32_t class = sp_pool_class_of(&mapping->pool, slot);
-    if (mapping_ring(mapping, mapping->pool.class_states[class].waiting) < 0)
+    if (!right_left_read(mapping, &self->right) && mapping_ring(mapping, mapping_slot_waiting(mapping, slot)) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -101,12 +98,12 @@ void right_dealloc(RightObject *self)
     free_object((PyObject *)self);
 }
 
-PyObject *right_enter(RightObject *self, PyObject *Py_UNUSED(none))
+static PyObject *right_enter(RightObject *self, PyObject *Py_UNUSED(none))
 {
     return right_usable(self, "enter") < 0 ? NULL : Py_NewRef(self);
 }
 
-PyObject *right_exit(RightObject *self, PyObject *const *args, Py_ssize_t count)
+static PyObject *right_exit(RightObject *self, PyObject *const *args, Py_ssize_t count)
 {
     /* Put or released inside the block: nothing is left to do. */
     if (self->ending != LIVE)
@@ -126,16 +123,17 @@ SpanObject *right_span(RightObject *self)
 {
     if (self->span != NULL)
         return self->span;
-    uint64_t length;
-    uint8_t *memory = mapping_slot_memory(self->mapping, self->right.at.slot, &length);
-    self->span = span_new(self->mapping, memory, length);
+    MappingObject *mapping = self->mapping;
+    uint32_t slot = self->right.at.slot, class = sp_pool_class_of(&mapping->pool, slot);
+    uint8_t *memory = mapping->slab[class] + mapping_slot_offset(mapping, class, slot);
+    self->span = span_new(mapping, memory, mapping_slot_size(mapping, slot));
     /* Others read what is shared: its owner, too, only reads it now. */
     if (self->span != NULL)
         self->span->readonly = sp_word_state(self->right.at.word) == SP_SHARED;
     return self->span;
 }
 
-int right_getbuffer(RightObject *self, Py_buffer *view, int flags)
+static int right_getbuffer(RightObject *self, Py_buffer *view, int flags)
 {
     SpanObject *span = right_usable(self, "look at") < 0 ? NULL : right_span(self);
     if (span == NULL) {
@@ -147,24 +145,24 @@ int right_getbuffer(RightObject *self, Py_buffer *view, int flags)
 
 /* Exports belong to the span, so there is nothing to do; but numpy's frombuffer keeps a
  * memoryview, which we see, only of objects that have this, and else just a reference. */
-void right_releasebuffer(RightObject *Py_UNUSED(self), Py_buffer *Py_UNUSED(view))
+static void right_releasebuffer(RightObject *Py_UNUSED(self), Py_buffer *Py_UNUSED(view))
 {
 }
 
-PyObject *right_memory(RightObject *self, PyObject *Py_UNUSED(none))
+static PyObject *right_memory(RightObject *self, PyObject *Py_UNUSED(none))
 {
     SpanObject *span = right_usable(self, "look at") < 0 ? NULL : right_span(self);
     return span ? Py_NewRef(span) : NULL;
 }
 
-PyObject *right_check(RightObject *self, PyObject *Py_UNUSED(none))
+static PyObject *right_check(RightObject *self, PyObject *Py_UNUSED(none))
 {
     if (right_usable(self, "use") < 0)
         return NULL;
     Py_RETURN_NONE;
 }
 
-PyObject *right_description(RightObject *self, PyObject *Py_UNUSED(none))
+static PyObject *right_description(RightObject *self, PyObject *Py_UNUSED(none))
 {
     if (right_usable(self, "read the description of") < 0)
         return NULL;
@@ -193,9 +191,7 @@ static PyObject *right_get_live(RightObject *self, void *Py_UNUSED(closure))
 
 static PyObject *right_get_nbytes(RightObject *self, void *Py_UNUSED(closure))
 {
-    uint64_t length;
-    mapping_slot_memory(self->mapping, self->right.at.slot, &length);
-    return PyLong_FromUnsignedLongLong(length);
+    return PyLong_FromUnsignedLongLong(mapping_slot_size(self->mapping, self->right.at.slot));
 }
 
 static PyObject *right_get_mapping(RightObject *self, void *Py_UNUSED(closure))
@@ -203,7 +199,7 @@ static PyObject *right_get_mapping(RightObject *self, void *Py_UNUSED(closure))
     return Py_NewRef(self->mapping);
 }
 
-PyGetSetDef right_getset[] = {
+static PyGetSetDef right_getset[] = {
     {"slot", (getter)right_get_slot, NULL, "Number of the slot in the pool, from 0.", NULL},
     {"generation", (getter)right_get_generation, NULL, "Generation under which the slot is held.", NULL},
     {"live", (getter)right_get_live, NULL, "Whether the right is still held, in this process.", NULL},
@@ -212,7 +208,55 @@ PyGetSetDef right_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-PyMemberDef right_members[] = {
+static PyMemberDef right_members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(RightObject, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
+
+static PyMethodDef right_methods[] = {
+    {"__enter__", (PyCFunction)right_enter, METH_NOARGS, NULL},
+    {"__exit__", (PyCFunction)(void (*)(void))right_exit, METH_FASTCALL, NULL},
+    {"_memory", (PyCFunction)right_memory, METH_NOARGS, "The Span that every view keeps."},
+    {"_check", (PyCFunction)right_check, METH_NOARGS, "Raise if the right is over."},
+    {"_description", (PyCFunction)right_description, METH_NOARGS, "The stored description, b'' for none."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot right_slots[] = {
+    {Py_tp_dealloc, right_dealloc},
+    {Py_tp_methods, right_methods},
+    {Py_tp_getset, right_getset},
+    {Py_tp_members, right_members},
+    {Py_bf_getbuffer, right_getbuffer},
+    {Py_bf_releasebuffer, right_releasebuffer},
+    {Py_tp_doc, "A right of this process to one slot."},
+    {0, NULL},
+};
+
+static PyType_Spec right_spec = {
+    .name = "shmpool._core.RightBase",
+    .basicsize = sizeof(RightObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = right_slots,
+};
+
+/* LeaseBase or BorrowBase. */
+PyTypeObject *right_subtype(PyType_Spec *spec)
+{
+    return (PyTypeObject *)PyType_FromSpecWithBases(spec, (PyObject *)right_type);
+}
+
+/* Name the Python subclass of one of them that the core is to make. */
+PyObject *right_set_class(PyTypeObject **class, PyTypeObject *base, PyObject *value)
+{
+    if (!PyType_Check(value) || !PyType_IsSubtype((PyTypeObject *)value, base))
+        return PyErr_Format(PyExc_TypeError, "not a subclass of %.100s: %R", base->tp_name, value);
+    Py_XSETREF(*class, (PyTypeObject *)Py_NewRef(value));
+    Py_RETURN_NONE;
+}
+
+int module_add_right(PyObject *module)
+{
+    right_type = (PyTypeObject *)PyType_FromSpec(&right_spec);
+    return right_type ? PyModule_AddType(module, right_type) : -1;
+}

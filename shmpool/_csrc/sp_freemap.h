@@ -64,7 +64,6 @@ static inline int sp_freemap_take_in(sp_atomic_u64 *word, uint64_t among)
         if (before >> bit & 1)
             return bit;
         bits = before & among; /* somebody else took it: go by what is there now */
-        bits &= ~(UINT64_C(1) << bit);
     }
     return -1;
 }

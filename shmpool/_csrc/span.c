@@ -31,10 +31,12 @@ bool right_end(MappingObject *mapping, const Right *right)
     return ended;
 }
 
-/* Do others still read it? Then it is not free, and the last of them rings. */
-bool right_left_read(MappingObject *mapping, uint32_t slot)
+/* Of a right that has ended: do others still read? Then nothing is free, and the last rings. */
+bool right_left_read(MappingObject *mapping, const Right *right)
 {
-    sp_state state = sp_word_state(sp_load_seq_cst(&mapping->pool.slots[slot].word));
+    if (LIKELY(!right->borrowed && sp_word_state(right->at.word) != SP_SHARED))
+        return false;
+    sp_state state = sp_word_state(sp_load_seq_cst(&mapping->pool.slots[right->at.slot].word));
     return state == SP_SHARED || state == SP_DRAINING;
 }
 
@@ -44,10 +46,8 @@ void right_end_quietly(MappingObject *mapping, const Right *right)
     /* In a forked child the right is the parent's: leave it alone. */
     if (right->epoch != fork_epoch)
         return;
-    if (right_end(mapping, right) && !right_left_read(mapping, right->at.slot)) {
-        uint32_t class = sp_pool_class_of(&mapping->pool, right->at.slot);
-        mapping_ring_quietly(mapping, mapping->pool.class_states[class].waiting);
-    }
+    if (right_end(mapping, right) && !right_left_read(mapping, right))
+        mapping_ring_quietly(mapping, mapping_slot_waiting(mapping, right->at.slot));
     mapping_right_over(mapping);
 }
 

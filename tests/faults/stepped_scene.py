@@ -101,7 +101,7 @@ class Scene:
 
     def words(self) -> list[Word]:
         """The slots' words."""
-        return [Word.unpack(word) for word in self.view.words().tolist()]
+        return self.view.unpacked()
 
     def lease(self, number: int) -> Lease:
         """A slot with a number in it."""

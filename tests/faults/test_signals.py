@@ -38,7 +38,7 @@ INTERRUPTED = r"""
 import contextlib, random, signal, sys
 import shmpool
 from shmpool import Pool, QueueEmpty, Ticket
-from shmpool._layout import State, Word
+from shmpool._layout import State
 
 wanted, chance = int(sys.argv[1]), random.Random(1)
 delivered = 0
@@ -69,8 +69,7 @@ def drain(pool, queue):
     with contextlib.suppress(QueueEmpty):
         while True:
             queue.get_nowait().release()
-    for slot, packed in enumerate(pool._mapping.view().words().tolist()):
-        word = Word.unpack(packed)
+    for slot, word in enumerate(pool._mapping.view().unpacked()):
         if word.state is State.QUEUED:
             pool.claim(Ticket.of(slot, word.generation)).release()
 

@@ -122,7 +122,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def words(self) -> list[Word]:
         """Every slot's word."""
-        return [Word.unpack(word) for word in self.pool._mapping.view().words().tolist()]
+        return self.pool._mapping.view().unpacked()
 
     def take(self, data: st.DataObject, things: list[Any]) -> Any:
         """Any one of them, no longer in the list."""
