@@ -216,4 +216,6 @@ def _after_fork_in_child() -> None:
         mapping._after_fork()
 
 
+# A site is a line of whoever uses us.
+_core.set_package(os.path.dirname(__file__) + os.sep)  # noqa: PTH120 - as in co_filename
 os.register_at_fork(after_in_child=_after_fork_in_child)

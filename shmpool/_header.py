@@ -33,7 +33,10 @@ PAGE = 4096
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,47}")
 ON_DEATH = ("requeue", "free", "quarantine")
 REUSE = ("warm", "cold")
-VIEWS = ("raise", "ignore")
+VIEWS = ("fence", "raise", "copy", "ignore")
+PAGED = ("fence", "copy")  # policies that protect whole pages
+LEAKS = ("off", "sampled", "all")
+HISTORY = 16  # transitions kept of each slot, in debug
 _CHECKED_FROM = 16  # magic and checksum are not part of the checksum
 
 
@@ -44,12 +47,14 @@ class ClassSpec:
     slot_size: int
     count: int
     max_count: int
+    paged: bool = False  # whole pages, whatever the size, so that each can be fenced by itself
+    canary: int = 0  # bytes behind each slot that nobody may write to
 
     @property
     def stride(self) -> int:
         """Bytes from one slot to the next: whole pages for slots of a page or more."""
-        unit = PAGE if self.slot_size >= PAGE else _core.LINE
-        return -(-self.slot_size // unit) * unit
+        unit = PAGE if self.paged or self.slot_size >= PAGE else _core.LINE
+        return -(-(self.slot_size + self.canary) // unit) * unit
 
     @property
     def slab_size(self) -> int:
@@ -74,6 +79,21 @@ class QueueSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Diagnostics:
+    """What a pool watches beyond its work."""
+
+    history: int = 0  # transitions kept of each slot
+    poison: bool = False
+    leaks: int = 0
+    lease_warning_ns: int = 0
+
+    @property
+    def canary(self) -> int:
+        """Bytes behind each slot that show an overrun."""
+        return _core.LINE if self.poison else 0
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSpec:
     """Everything about a pool that never changes."""
 
@@ -89,6 +109,7 @@ class PoolSpec:
     reuse: int = 0
     views: int = 0
     orphan_grace_ns: int = 0
+    diagnostics: Diagnostics = Diagnostics()
     record_text: bytes = field(default=b"", repr=False)
 
     @property
@@ -96,7 +117,8 @@ class PoolSpec:
         """What the layout follows from."""
         classes = tuple((c.slot_size, c.stride, c.count, c.max_count) for c in self.classes)
         size = self.record.itemsize if self.record is not None else 0
-        return classes, len(self.queues), self.members, size, len(self.record_text), 0
+        text, history = len(self.record_text), self.diagnostics.history
+        return classes, len(self.queues), self.members, size, text, history
 
     @property
     def queue_counts(self) -> tuple[tuple[int, int, int, int], ...]:
@@ -183,6 +205,8 @@ def _fill_header(header: np.ndarray[Any, Any], spec: PoolSpec, total_size: int) 
         "classes": len(spec.classes), "queues": queues, "members": members,
         "record_size": record_size, "record_text": record_text, "history": history,
         "reuse": spec.reuse, "views": spec.views, "orphan_grace_ns": spec.orphan_grace_ns,
+        "poison": spec.diagnostics.poison, "leaks": spec.diagnostics.leaks,
+        "lease_warning_ns": spec.diagnostics.lease_warning_ns,
         "uid": spec.uid, "pid_namespace": spec.pid_namespace,
         "coordinator_pid": spec.coordinator.pid,
         "coordinator_start": spec.coordinator.start_time,
@@ -276,10 +300,15 @@ def _parse(header: np.ndarray[Any, Any], static: bytes) -> PoolSpec:
     queues = np.frombuffer(static, QUEUE, int(header["queues"]), at)
     at += queues.nbytes
     text = static[at : at + int(header["record_text"])]
+    diagnostics = _parse_diagnostics(header)
+    paged = int(header["views"]) < len(VIEWS) and VIEWS[int(header["views"])] in PAGED
     spec = PoolSpec(
         name=bytes(header["name"]).decode(),
         classes=tuple(
-            ClassSpec(int(c["slot_size"]), int(c["count"]), int(c["max_count"])) for c in classes
+            ClassSpec(
+                int(c["slot_size"]), int(c["count"]), int(c["max_count"]), paged, diagnostics.canary
+            )
+            for c in classes
         ),
         queues=tuple(_parse_queue(q) for q in queues),
         members=int(header["members"]),
@@ -295,10 +324,19 @@ def _parse(header: np.ndarray[Any, Any], static: bytes) -> PoolSpec:
         reuse=int(header["reuse"]),
         views=int(header["views"]),
         orphan_grace_ns=int(header["orphan_grace_ns"]),
+        diagnostics=diagnostics,
         record_text=text,
     )
     _check_spec(spec, header, classes)
     return spec
+
+
+def _parse_diagnostics(header: np.ndarray[Any, Any]) -> Diagnostics:
+    names = ("history", "poison", "leaks", "lease_warning_ns")
+    history, poison, leaks, warning = (int(header[name]) for name in names)
+    if history not in (0, HISTORY) or poison > bool(history) or leaks >= len(LEAKS):
+        raise ValueError("history, poison or leaks out of range")
+    return Diagnostics(history, bool(poison), leaks, warning)
 
 
 def _parse_queue(row: np.ndarray[Any, Any]) -> QueueSpec:
@@ -320,7 +358,6 @@ def _check_spec(
         "views": spec.views < len(VIEWS),
         "on_death": all(q.on_death < len(ON_DEATH) for q in spec.queues),
         "dead letters": all(q.dead_letter <= len(spec.queues) for q in spec.queues),
-        "history": int(header["history"]) == 0,
         "coordinator": 0 < spec.coordinator.pid < 1 << 31,
     }
     broken = [rule for rule, holds in rules.items() if not holds]

@@ -60,7 +60,7 @@ class Word(NamedTuple):
         return cls(word >> 16, word >> 8 & 255, word >> 3 & 31, State(word & 7))
 
 
-_TEXT = {"name", "dtype"}
+_TEXT = {"name", "dtype", "file"}
 _WIDTHS = {4: "<u4", 8: "<u8"}
 
 
@@ -92,6 +92,8 @@ QUEUE_STATE = _record("queue_state")
 MEMBER = _record("member")
 SLOT = _record("slot")
 SHEET = _record("sheet")
+TRANSITION = _record("transition")
+HISTORY = _record("history")
 
 Counts = tuple[tuple[tuple[int, int, int, int], ...], int, int, int, int, int]
 

@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,14 @@ from numpy.typing import DTypeLike
 
 from shmpool import _core
 from shmpool._header import (
+    HISTORY,
+    LEAKS,
     NAME,
+    PAGED,
     REUSE,
     VIEWS,
     ClassSpec,
+    Diagnostics,
     PoolSpec,
     QueueSpec,
     dtype_text,
@@ -33,12 +38,14 @@ SizeClasses = Sequence[tuple[int | str, int] | tuple[int | str, int, int]]
 def plan(
     classes: tuple[ClassSpec, ...], queues: QueueNames, name: str | None,
     header: DTypeLike | None, members: int, reuse: str, views: str, orphan_grace: float,
+    diagnostics: Diagnostics,
 ) -> PoolSpec:  # fmt: skip
     """Check every argument of `Pool.create`. Raises SizeError or ArgumentError."""
     record = _record(header)
+    policy = _one_of("views", views, VIEWS)
     return PoolSpec(
         name=_name(name),
-        classes=classes,
+        classes=tuple(replace(c, paged=views in PAGED, canary=diagnostics.canary) for c in classes),
         queues=_queues(queues),
         members=_in_range("members", members, _core.MAX_MEMBERS),
         coordinator=Identity.mine(),
@@ -48,9 +55,28 @@ def plan(
         record=record,
         record_text=dtype_text(record) if record is not None else b"",
         reuse=_one_of("reuse", reuse, REUSE),
-        views=_one_of("views", views, VIEWS),
+        views=policy,
         orphan_grace_ns=_nanoseconds("orphan_grace", orphan_grace),
+        diagnostics=diagnostics,
     )
+
+
+def plan_diagnostics(
+    *, debug: bool | None, poison: bool, leaks: str | None, lease_warning: float | None
+) -> Diagnostics:
+    """What the pool watches: debug by SHMPOOL_DEBUG unless told. Raises ArgumentError."""
+    debug = poison or (_debug_asked_for() if debug is None else debug)
+    level = ("sampled" if debug else "off") if leaks is None else leaks
+    return Diagnostics(
+        history=HISTORY if debug else 0,
+        poison=poison,
+        leaks=_one_of("leaks", level, LEAKS),
+        lease_warning_ns=_nanoseconds("lease_warning", lease_warning or 0),
+    )
+
+
+def _debug_asked_for() -> bool:
+    return os.environ.get("SHMPOOL_DEBUG", "0") not in ("", "0")
 
 
 def plan_classes(

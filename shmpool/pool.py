@@ -75,9 +75,13 @@ class Pool(_core.PoolBase):
         header: DTypeLike | None = None,
         members: int = _core.MAX_MEMBERS,
         reuse: str = "warm",
-        views: str = "raise",
+        views: str = "fence",
         spin: float = SPIN,
         orphan_grace: float = 10.0,
+        debug: bool | None = None,
+        poison: bool = False,
+        leaks: str | None = None,
+        lease_warning: float | None = None,
         member_name: str | None = None,
     ) -> Self:
         """Make a pool and become its coordinator: its reaper, and who unlinks it.
@@ -90,16 +94,31 @@ class Pool(_core.PoolBase):
         name: for `attach`; a random one by default. header: a structured dtype, a record of
         which travels with each slot. members: how many processes may attach, at most 255.
         reuse: "warm" gives the lowest free slot, still in the cache; "cold" goes round.
-        views: "raise" refuses to end a lease under living arrays; "ignore" does not look.
+        views: what becomes of arrays and memoryviews that are alive when their lease ends.
+        "fence": they are cut off from the slot, and touching one raises UseAfterReleaseError;
+        "raise": the lease does not end, ViewsAliveError; "copy": they keep a private copy;
+        "ignore": nothing, and they show the next holder's bytes. With "fence" and "copy" every
+        slot takes whole pages, however small it is.
         spin: seconds to poll before sleeping, where there is more than one CPU; 0 never.
         orphan_grace: seconds for which a detached ticket outlives its sender.
+        debug: keep the last 16 transitions of each slot, with file and line, so that errors tell
+        its story; by default if the environment has SHMPOOL_DEBUG=1. poison: fill free slots
+        and the bytes behind every slot, and check them, to find writes that bypass everything;
+        implies debug. leaks: which leases are watched, for those that nobody ends: "off",
+        "sampled" (1 in 128; the default in debug) or "all". lease_warning: seconds after which
+        a lease that is still held is reported.
 
         The memory of `slots` is there when this returns: they fail no more for want of it. Does
         not block. Raises SizeError, ArgumentError, OutOfSharedMemoryError, PoolExistsError,
         OrphanedPoolError.
         """
         size_classes = _plan.plan_classes(slots, slot_size, max_slots, classes)
-        spec = _plan.plan(size_classes, queues, name, header, members, reuse, views, orphan_grace)
+        diagnostics = _plan.plan_diagnostics(
+            debug=debug, poison=poison, leaks=leaks, lease_warning=lease_warning
+        )
+        spec = _plan.plan(
+            size_classes, queues, name, header, members, reuse, views, orphan_grace, diagnostics
+        )
         with held_back():  # half a pool would have nobody to unlink it
             return cls(*_found(spec, spin, member_name or _own_name()))
 

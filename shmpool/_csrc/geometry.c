@@ -94,12 +94,13 @@ static PyObject *layout(PyObject *Py_UNUSED(module), PyObject *counts)
     if (geometry_parse(counts, &g) < 0)
         return NULL;
     return Py_BuildValue(
-        "{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:I,s:I,s:I}", "classes",
+        "{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:I,s:I,s:I,s:I}", "classes",
         g.class_specs, "queues", g.queue_specs, "record", g.record, "static_size", g.static_size,
         "status", g.status, "readers", g.readers, "class_states", g.class_states, "queue_states",
         g.queue_states, "members", g.member_table, "maps", g.maps, "rings", g.rings, "slots",
         g.slot_table, "sheets", g.sheets, "history", g.history_table, "total_size", g.total_size,
-        "slot_count", g.slots, "ring_cells", g.ring_cells, "sheet_stride", g.sheet_stride);
+        "slot_count", g.slots, "ring_cells", g.ring_cells, "sheet_stride", g.sheet_stride,
+        "history_stride", g.history_stride);
 }
 
 typedef struct {
@@ -134,6 +135,9 @@ static const Field fields[] = {
     FIELD(sp_header, coordinator_pidfd_inode),
     FIELD(sp_header, created_ns),
     FIELD(sp_header, name),
+    FIELD(sp_header, lease_warning_ns),
+    FIELD(sp_header, poison),
+    FIELD(sp_header, leaks),
     RECORD(sp_class_spec),
     FIELD(sp_class_spec, slot_size),
     FIELD(sp_class_spec, stride),
@@ -199,6 +203,17 @@ static const Field fields[] = {
     FIELD(sp_sheet, dtype_length),
     FIELD(sp_sheet, shape),
     FIELD(sp_sheet, dtype),
+    RECORD(sp_transition),
+    FIELD(sp_transition, turn),
+    FIELD(sp_transition, when_ns),
+    FIELD(sp_transition, generation),
+    FIELD(sp_transition, what),
+    FIELD(sp_transition, who),
+    FIELD(sp_transition, name),
+    FIELD(sp_transition, file),
+    RECORD(sp_history),
+    FIELD(sp_history, turns),
+    FIELD(sp_history, poisoned),
 };
 
 /* {record: {field: (offset, size)}}; the field "" is the record itself. */

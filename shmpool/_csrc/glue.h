@@ -15,6 +15,7 @@
  *   pool.c      PoolBase: acquire, borrow and claim with their fast paths
  *   queue.c     QueueBase: put and get with theirs
  *   bell.c      Bell: what a member sleeps on
+ *   site.c      where in the user's code we were called from
  *
  * Python supplies the words: the methods _stale, _corrupt, _views and _ring of a Mapping's
  * subclass make the exceptions and open the doorbells.
@@ -53,6 +54,12 @@ typedef struct {
     bool ignore_views;      /* end leases whatever still looks at them */
     PyObject *bells;        /* member index -> callable that rings it, or None */
 } MappingObject;
+
+/* A line of the user's code: the file without its directory. */
+typedef struct {
+    char file[48];
+    uint32_t line;
+} Site;
 
 /* A right as an object holds it: with a borrow, the word is what its ticket stands for. */
 typedef struct {
@@ -189,6 +196,9 @@ static inline void mapping_count_received(MappingObject *self, uint32_t slot)
     sp_store_relaxed(received, sp_load_relaxed(received) + mapping_slot_size(self, slot));
 }
 
+/* site.c */
+bool site_find(Site *site);
+
 /* Steps in building the module: 0 or -1. */
 int module_add_geometry(PyObject *module);
 int module_add_mapping(PyObject *module);
@@ -199,5 +209,6 @@ int module_add_borrow(PyObject *module);
 int module_add_pool(PyObject *module);
 int module_add_queue(PyObject *module);
 int module_add_bell(PyObject *module);
+int module_add_site(PyObject *module);
 
 #endif

@@ -18,7 +18,7 @@
 #include "sp_atomic.h"
 
 #define SP_MAGIC UINT64_C(0x4c4f4f504d485301) /* "\x01SHMPOOL", little-endian */
-#define SP_VERSION 2u
+#define SP_VERSION 3u
 
 #define SP_LINE 64u
 #define SP_MAX_SLOTS 65535u
@@ -55,7 +55,10 @@ typedef struct {
     uint64_t coordinator_pidfd_inode;
     uint64_t created_ns; /* since the epoch */
     char name[64];
-    uint8_t unused[72];
+    uint64_t lease_warning_ns; /* a lease held longer is reported, 0: none is */
+    uint32_t poison;           /* whether free slots are filled and checked */
+    uint32_t leaks;            /* which leases are watched for leaks */
+    uint8_t unused[56];
 } sp_header;
 
 typedef struct {
@@ -160,9 +163,24 @@ typedef struct {
     char dtype[SP_MAX_DTYPE];
 } sp_sheet;
 
+/* What happened to a slot, when, by whom and where in their code: for people. Written by those
+ * who changed its word, after that; several may write at once, into different entries. */
 typedef struct {
-    uint8_t bytes[64];
+    sp_atomic_u64 turn;       /* 1 + how many came before; 0 while it is being written */
+    sp_atomic_u64 when_ns;    /* monotonic clock */
+    sp_atomic_u64 generation; /* under which it happened */
+    sp_atomic_u64 what;       /* line:32 | unused:8 | queue:8 | member:8 | kind:8 */
+    sp_atomic_u64 who;        /* pid:32 | thread id:32 */
+    uint8_t unused[8];
+    char name[32]; /* of the member: its entry may be another's by now */
+    char file[48];
 } sp_transition;
+
+typedef struct {
+    sp_atomic_u64 turns;    /* how many transitions there were */
+    sp_atomic_u64 poisoned; /* generation for which the free slot was filled with poison */
+    uint8_t unused[112];
+} sp_history;
 
 _Static_assert(sizeof(sp_header) == 256, "four lines");
 _Static_assert(sizeof(sp_class_spec) == 64, "one line");
@@ -173,6 +191,8 @@ _Static_assert(sizeof(sp_queue_state) == 256, "four lines");
 _Static_assert(sizeof(sp_member) == 256, "four lines");
 _Static_assert(sizeof(sp_slot) == 64, "one slot, one cache line");
 _Static_assert(sizeof(sp_sheet) == 192, "three lines");
+_Static_assert(sizeof(sp_transition) == 128, "two lines");
+_Static_assert(sizeof(sp_history) == sizeof(sp_transition), "its head is as long as one entry");
 _Static_assert(offsetof(sp_queue_state, tail) == 64, "tail on a line of its own");
 
 typedef struct {
@@ -192,6 +212,7 @@ typedef struct {
     uint32_t slots, classes, queues, members, record_size, record_text, history;
     uint32_t ring_cells;
     uint32_t sheet_stride;
+    uint32_t history_stride; /* bytes of a slot's history, 0: there is none */
     sp_class_geometry of_class[SP_MAX_CLASSES];
     uint64_t class_specs, queue_specs, record, static_size;
     uint64_t status, readers, class_states, queue_states, member_table;
@@ -255,7 +276,8 @@ static inline void sp_layout(sp_geometry *g)
     g->sheets = g->slot_table + g->slots * sizeof(sp_slot);
     g->sheet_stride = (uint32_t)(sizeof(sp_sheet) + sp_up(g->record_size, SP_LINE));
     g->history_table = g->sheets + (uint64_t)g->slots * g->sheet_stride;
-    g->total_size = g->history_table + (uint64_t)g->slots * g->history * sizeof(sp_transition);
+    g->history_stride = g->history ? (1 + g->history) * (uint32_t)sizeof(sp_transition) : 0;
+    g->total_size = g->history_table + (uint64_t)g->slots * g->history_stride;
 }
 
 #endif
