@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import select
 import threading
+import warnings
 import weakref
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from shmpool import _core, _explain
 from shmpool._doorbell import Doorbell, find_bell
-from shmpool._header import VIEWS, PoolSpec
+from shmpool._header import PoolSpec
 from shmpool._layout import ControlView, Status
 from shmpool._process import Identity, open_pidfd, usable_cpus
 from shmpool._segment import check_file, opened
@@ -20,9 +21,11 @@ from shmpool.errors import (
     CorruptSegmentError,
     ForeignLeaseError,
     PoolClosedError,
+    SegmentTruncatedError,
     SharedLeaseError,
     StaleTicketError,
     ViewsAliveError,
+    ViewsCopiedWarning,
 )
 
 if TYPE_CHECKING:
@@ -56,8 +59,13 @@ class Attachment(_core.Mapping):
 
         Raises PoolClosedError or CoordinatorDiedError.
         """
+        _core.raise_touches()
         if self.closed:
             raise PoolClosedError(f"pool {self.spec.name!r} was closed in this process")
+        if self.truncated:
+            raise SegmentTruncatedError(
+                f"a segment of pool {self.spec.name!r} was cut while it was in use: close the pool"
+            )
         if not self.joined:
             self._rejoin()
         if self.status == Status.CLOSED:
@@ -165,7 +173,9 @@ class Attachment(_core.Mapping):
         )
         return SharedLeaseError(message, slot=right.slot)
 
-    def _views(self, lease: _core.RightBase, action: str, views: int) -> ViewsAliveError:
+    def _views(
+        self, lease: _core.RightBase, action: str, views: int, error: int
+    ) -> ViewsAliveError:
         kind = _kind(lease)
         harm = "still be writable" if action == "share" else "see the next holder's bytes"
         things = "1 array or memoryview" if views == 1 else f"{views} arrays or memoryviews"
@@ -173,7 +183,16 @@ class Attachment(_core.Mapping):
             f"cannot {action} {kind} {lease}: {things} of slot {lease.slot} would {harm}; delete "
             f"them first (del, or leave their scope), or copy what you keep. The {kind} goes on"
         )
+        if error:
+            message += f". No fence could be put up: {os.strerror(error)} (vm.max_map_count?)"
         return ViewsAliveError(message, slot=lease.slot, views=views)
+
+    def _copied(self, right: _core.RightBase, action: str) -> None:
+        message = (
+            f"{right.nbytes} bytes of slot {right.slot} were copied for the views that were alive "
+            f"at the {action} of {_kind(right)} {right}"
+        )
+        warnings.warn(message, ViewsCopiedWarning, stacklevel=2)
 
 
 def _kind(right: _core.RightBase) -> str:
@@ -192,18 +211,24 @@ def attach(spec: PoolSpec, control: int, spin: float) -> Attachment:
             fd = stack.enter_context(opened(name))
             check_file(name, fd, size_class.slab_size)
             slabs.append(fd)
-        mapping = Attachment(control, tuple(slabs), spec.counts, spec.queue_counts, spec.reuse)
+        mapping = Attachment(
+            spec.name, control, tuple(slabs), spec.counts, spec.queue_counts, spec.reuse, spec.views
+        )
     mapping.spec = spec
     mapping.is_coordinator = False
     mapping._pidfd = mapping._watch = None
     mapping._joining = threading.Lock()
     mapping._watching = threading.Lock()
     mapping._died_early = False
-    mapping.ignore_views = VIEWS[spec.views] == "ignore"
     # On a single CPU nobody can make progress while we spin.
     mapping.spin_ns = round(spin * 1e9) if usable_cpus() > 1 else 0
     _all.add(mapping)
     return mapping
+
+
+def attachments() -> list[Attachment]:
+    """All of this process."""
+    return list(_all)
 
 
 def slab_name(pool: str, number: int) -> str:
@@ -212,7 +237,7 @@ def slab_name(pool: str, number: int) -> str:
 
 
 def _after_fork_in_child() -> None:
-    for mapping in list(_all):
+    for mapping in attachments():
         mapping._after_fork()
 
 

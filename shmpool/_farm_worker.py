@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from multiprocessing import current_process
 from typing import Any
 
 from shmpool._envelope import Envelope, Status, failure
 from shmpool._lease import Lease
-from shmpool.errors import CoordinatorDiedError, JobError, PoolClosedError, ViewsAliveError
+from shmpool.errors import CoordinatorDiedError, PoolClosedError
 from shmpool.pool import Pool
 
 Function = Callable[[Any, Any], Any]
@@ -27,8 +25,8 @@ def work(pool: Pool, function: Function, envelope: Envelope) -> None:
     try:
         for lease in pool.queue("todo"):
             render(lease, function, envelope)
-            if not hand_in(lease, pool, envelope):
-                break
+            # Whatever of the frame the function kept is fenced off.
+            pool.queue("done").put(lease)
     except (PoolClosedError, CoordinatorDiedError):
         return
     finally:
@@ -49,22 +47,3 @@ def render(lease: Lease, function: Function, envelope: Envelope) -> None:
         outcome, status = failure(error), Status.FAILED
     header.seconds = time.perf_counter() - began
     envelope.fill(lease, status, outcome)
-
-
-def hand_in(lease: Lease, pool: Pool, envelope: Envelope) -> bool:
-    """Send the slot back; False if the function kept the frame: this process has to end then."""
-    done = pool.queue("done")
-    with suppress(ViewsAliveError):
-        done.put(lease)
-        return True
-    gc.collect()  # perhaps it is only waiting for that
-    try:
-        done.put(lease)
-    except ViewsAliveError as error:
-        message = f"the function kept its frame after it returned: {error}"
-        envelope.fill(lease, Status.FAILED, (JobError(message), ""))
-        # The kept array dies with this process, which does nothing more.
-        pool._mapping.ignore_views = True
-        done.put(lease)
-        return False
-    return True

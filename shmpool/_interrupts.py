@@ -1,4 +1,4 @@
-"""Ctrl-C, held back where it would leave half of something."""
+"""Ctrl-C, and errors of touched fences, held back where they would leave half of something."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from shmpool import _core
 
 
 @contextmanager
@@ -21,9 +23,11 @@ def held_back() -> Iterator[None]:
         return
     caught: list[Any] = []
     signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    _core.hold_touches(True)  # noqa: FBT003 - as C takes it
     try:
         yield
     finally:
+        _core.hold_touches(False)  # noqa: FBT003
         signal.signal(signal.SIGINT, handler)
         if caught:
             handler(*caught[-1])

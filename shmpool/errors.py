@@ -11,6 +11,7 @@ ShmpoolError
 │   ├── AlreadyEndedError                  you released, put or detached it before
 │   ├── AlreadyClaimedError                somebody has claimed the ticket before
 │   └── NotOwnerError                      the lease is another process's (the parent's, after fork)
+├── UseAfterReleaseError                   a view was touched after its lease was over
 ├── ViewsAliveError (BufferError)          arrays or memoryviews would outlive the lease
 ├── LeasesAliveError                       a pool closed with leases in hand
 ├── PoolExhaustedError (TimeoutError)      every slot is held
@@ -35,8 +36,11 @@ ShmpoolError
     ├── PoolNotReadyError                  it is still being made, or its maker died over it
     ├── VersionError                       another version of shmpool made it
     ├── TruncatedSegmentError              it is shorter than it says
+    │   └── SegmentTruncatedError          it was cut while it was in use
     ├── CorruptSegmentError                it contradicts itself
     └── PidNamespaceError                  its coordinator cannot see this process die
+
+Warnings: ViewsCopiedWarning (UserWarning) with views="copy".
 """
 
 from __future__ import annotations
@@ -70,6 +74,7 @@ __all__ = [
     "QueueEmpty",
     "QueueFull",
     "SegmentError",
+    "SegmentTruncatedError",
     "ShapeError",
     "SharedLeaseError",
     "ShmpoolError",
@@ -79,8 +84,10 @@ __all__ = [
     "TooManyMembersError",
     "TruncatedSegmentError",
     "UnsupportedPlatformError",
+    "UseAfterReleaseError",
     "VersionError",
     "ViewsAliveError",
+    "ViewsCopiedWarning",
     "WorkerDiedError",
 ]
 
@@ -150,6 +157,14 @@ class AlreadyClaimedError(StaleTicketError):
 
 class NotOwnerError(StaleTicketError):
     """The lease belongs to another process: after a fork, to the parent."""
+
+
+class UseAfterReleaseError(ShmpoolError):
+    """An array or memoryview was touched after its lease was over. The slot was not.
+
+    `pool`, `slot`, `generation`, `offset` in bytes, `write` (None: unknown), `thread` (native id).
+    Raised in the main thread, a moment after the touch: as KeyboardInterrupt is.
+    """
 
 
 class ViewsAliveError(ShmpoolError, BufferError):
@@ -248,9 +263,17 @@ class TruncatedSegmentError(SegmentError):
     """The segment is shorter than its own header says."""
 
 
+class SegmentTruncatedError(TruncatedSegmentError):
+    """A segment was cut while it was in use: what was behind the cut is gone, and reads zeros."""
+
+
 class CorruptSegmentError(SegmentError):
     """The segment contradicts itself."""
 
 
 class PidNamespaceError(SegmentError):
     """The coordinator lives in another pid namespace and could not see this process die."""
+
+
+class ViewsCopiedWarning(UserWarning):
+    """Bytes were copied since views of them were alive at the end of their lease."""

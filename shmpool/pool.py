@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from numpy.typing import DTypeLike
 
-from shmpool import _audit, _core, _create, _peek, _plan, _survey
+from shmpool import _audit, _core, _create, _peek, _plan, _survey, _touches
 from shmpool._acquiring import acquire, fitting
 from shmpool._attachment import Attachment
 from shmpool._borrow import Borrow
@@ -54,6 +54,7 @@ class Pool(_core.PoolBase):
         estate: _create.Estate | None = None,
     ) -> None:
         """Use `create` or `attach`."""
+        _touches.watch()
         self._bind(mapping)
         self._spec: PoolSpec = mapping.spec
         self._queues: dict[str, Queue] = {}

@@ -7,6 +7,8 @@
  *   upkeep.c    ... what is rare, and the reaper's tools
  *   memory.c    ... leasing, fetching memory for slots, giving it back to the system
  *   peek.c      ... reading without a right
+ *   place.c     where slots stand in this process: planes and cells
+ *   fence.c     what happens when something touches memory whose right is over
  *   span.c      Span: memory that views keep alive, and the end of a right
  *   right.c     RightBase: what LeaseBase and BorrowBase have in common
  *   lease.c     LeaseBase: the exclusive right to a slot
@@ -35,11 +37,13 @@
 
 typedef enum { FOR_SLOT = 0, FOR_TICKET = 1, FOR_SPACE = 2 } Waitable;
 typedef enum { LIVE = 0, RELEASED = 1, PUT = 2, DETACHED = 3 } Ending;
+/* What becomes of views that are alive when their right ends; as in the header. */
+typedef enum { VIEWS_FENCE = 0, VIEWS_RAISE = 1, VIEWS_COPY = 2, VIEWS_IGNORE = 3 } Views;
 
 typedef struct {
     PyObject_HEAD
     sp_pool pool;
-    uint8_t *slab[SP_MAX_CLASSES];
+    struct Region *home[SP_MAX_CLASSES]; /* where the slabs are mapped */
     int slab_fd[SP_MAX_CLASSES]; /* to fetch memory and give it back, -1: none */
     uint32_t *borrows;           /* how many Borrows of each slot are alive here, NULL: none yet */
     uint64_t starved;            /* bytes that the last attempt to grow could not have, 0: none */
@@ -51,7 +55,8 @@ typedef struct {
     uint64_t pid;
     uint64_t spin_ns;       /* longest spin before a sleep, 0: never spin */
     bool closed;
-    bool ignore_views;      /* end leases whatever still looks at them */
+    uint32_t views;         /* a Views */
+    sp_atomic_u64 truncated; /* a segment is shorter than it was: nothing works any more */
     PyObject *bells;        /* member index -> callable that rings it, or None */
 } MappingObject;
 
@@ -70,7 +75,7 @@ typedef struct {
 
 /* Memory of one right, kept by every view of it. When a lease or borrow is collected before
  * its views, the right passes to the span and ends with the last of them. */
-typedef struct {
+typedef struct SpanObject {
     PyObject_HEAD
     MappingObject *mapping;
     uint8_t *memory;
@@ -78,6 +83,9 @@ typedef struct {
     bool readonly;
     bool holds;
     Right right;
+    struct Region *plane;
+    struct Cell *cell; /* where it stands, NULL: where nothing is ever fenced */
+    struct SpanObject *kept; /* the next in a right's list */
 } SpanObject;
 
 /* A Lease or a Borrow. */
@@ -86,7 +94,9 @@ typedef struct {
     MappingObject *mapping;
     SpanObject *span; /* NULL until something looks at the memory */
     PyObject *weakrefs;
+    SpanObject *kept; /* spans that may have views which refer to us alone, NULL: none */
     Right right;
+    bool exposed; /* something like np.ndarray(buffer=lease) may refer to us alone */
     Ending ending;
     uint32_t ended_in; /* queue number, for PUT */
 } RightObject;
@@ -99,6 +109,9 @@ static inline sp_member *mapping_me(MappingObject *self)
 {
     return &self->pool.members[self->pool.me];
 }
+
+/* Not 0: a fence was touched, and nobody has been told. */
+extern sp_atomic_u64 touches_pending;
 
 uint64_t clock_coarse_ns(void);
 uint64_t clock_ns(void);
@@ -134,7 +147,7 @@ static inline bool mapping_usable(const MappingObject *self)
  * then the slow path finds out and says so. */
 static inline bool mapping_ready(const MappingObject *self, uint64_t now)
 {
-    return LIKELY(mapping_usable(self) && now < self->next_check_ns);
+    return LIKELY(mapping_usable(self) && now < self->next_check_ns && !sp_load_relaxed(&touches_pending));
 }
 
 /* Where a slot begins in the slab of its class. */
@@ -166,6 +179,7 @@ PyObject *mapping_lease(MappingObject *self, uint32_t class, uint64_t now);
 /* span.c */
 void free_object(PyObject *object);
 SpanObject *span_new(MappingObject *mapping, uint8_t *memory, uint64_t length);
+SpanObject *span_of_slot(MappingObject *mapping, uint32_t slot);
 int span_getbuffer(SpanObject *self, Py_buffer *view, int flags);
 bool right_end(MappingObject *mapping, const Right *right);
 bool right_left_read(MappingObject *mapping, const Right *right);
@@ -174,7 +188,9 @@ void right_end_quietly(MappingObject *mapping, const Right *right);
 /* right.c */
 PyObject *right_new(PyTypeObject *class, MappingObject *mapping, const sp_right *at, bool borrowed);
 int right_usable(RightObject *self, const char *action);
-int right_unviewed(RightObject *self, const char *action);
+int right_part(RightObject *self, const char *action);
+int right_guard(RightObject *self, const char *action);
+void right_let_go(RightObject *self);
 void right_over(RightObject *self, Ending ending, uint32_t queue);
 SpanObject *right_span(RightObject *self);
 PyObject *right_release(RightObject *self, PyObject *none);
@@ -210,5 +226,6 @@ int module_add_pool(PyObject *module);
 int module_add_queue(PyObject *module);
 int module_add_bell(PyObject *module);
 int module_add_site(PyObject *module);
+int module_add_fence(PyObject *module);
 
 #endif

@@ -31,7 +31,7 @@ static PyObject *lease_check_writable(RightObject *self, PyObject *Py_UNUSED(non
 /* LEASED -> a ticket outside every queue, as an integer. */
 static PyObject *lease_detach(RightObject *self, PyObject *Py_UNUSED(none))
 {
-    if (lease_writable(self, "detach") < 0 || right_unviewed(self, "detach") < 0)
+    if (lease_writable(self, "detach") < 0 || right_part(self, "detach") < 0)
         return NULL;
     uint64_t ticket;
     MappingObject *mapping = self->mapping;
@@ -54,7 +54,7 @@ static PyObject *lease_share(RightObject *self, PyObject *Py_UNUSED(none))
         return NULL;
     if (lease_shared(self))
         return PyLong_FromUnsignedLongLong(sp_ticket(at->slot, sp_word_generation(at->word)));
-    if (right_unviewed(self, "share") < 0)
+    if (right_guard(self, "share") < 0)
         return NULL;
     uint64_t ticket;
     MappingObject *mapping = self->mapping;
@@ -65,7 +65,6 @@ static PyObject *lease_share(RightObject *self, PyObject *Py_UNUSED(none))
         right_over(self, RELEASED, 0);
         return mapping_fail_stale(mapping, "share", at->slot, sp_word_generation(at->word), LIVE, 0);
     }
-    Py_CLEAR(self->span); /* the next one is read-only */
     sp_count(&mapping_me(mapping)->shared);
     return PyLong_FromUnsignedLongLong(ticket);
 }
@@ -76,7 +75,7 @@ static PyObject *lease_move(RightObject *self, PyObject *object)
     if (!PyObject_TypeCheck(object, lease_type))
         return PyErr_Format(PyExc_TypeError, "_move takes a lease");
     RightObject *heir = (RightObject *)object;
-    if (lease_writable(self, "move") < 0 || right_unviewed(self, "move") < 0 ||
+    if (lease_writable(self, "move") < 0 || right_part(self, "move") < 0 ||
         mapping_refuse_foreign(self->mapping, heir) < 0 || lease_writable(heir, "move") < 0)
         return NULL;
     if (sp_inherit(&self->mapping->pool, &heir->right.at, &self->right.at) != SP_OK)

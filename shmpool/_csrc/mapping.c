@@ -1,5 +1,5 @@
 /* Mapping: one process's attachment to a pool's memory, and the rare operations. */
-#include "glue.h"
+#include "place.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -207,6 +207,8 @@ static PyObject *mapping_join(MappingObject *self, PyObject *args)
     return PyLong_FromUnsignedLong(member);
 }
 
+enum { PAGE = 4096 };
+
 /* --- the object ---------------------------------------------------------------------- */
 
 static uint8_t *map_file(int fd, uint64_t size)
@@ -223,32 +225,68 @@ static uint8_t *map_file(int fd, uint64_t size)
     return memory == MAP_FAILED ? (uint8_t *)PyErr_SetFromErrno(PyExc_OSError) : memory;
 }
 
-static uint64_t slab_size(const MappingObject *self, uint32_t class)
+/* Map a file and let the signal handlers know: its first address, NULL with an exception. */
+static Region *map_region(Region *what, int fd)
 {
-    const sp_class_geometry *c = &self->pool.geometry.of_class[class];
-    return c->stride * c->max_count;
+    uint8_t *base = map_file(fd, what->size);
+    Region *region = base ? region_new(what, base) : NULL;
+    if (region != NULL)
+        return region;
+    PyMem_RawFree(what->cells);
+    if (base == NULL)
+        return NULL;
+    munmap(base, what->size);
+    return (Region *)PyErr_NoMemory();
 }
 
-static int map_all(MappingObject *self, int control, PyObject *slabs)
+static int map_control(MappingObject *self, Region *what, int fd)
+{
+    what->size = self->control_size;
+    Region *control = map_region(what, fd);
+    if (control == NULL)
+        return -1;
+    sp_pool_bind(&self->pool, (void *)(uintptr_t)sp_load_relaxed(&control->base));
+    return 0;
+}
+
+static int map_slab(MappingObject *self, Region *what, uint32_t class, int fd)
+{
+    const sp_class_geometry *c = &self->pool.geometry.of_class[class];
+    what->size = sp_up(c->stride * c->max_count, PAGE);
+    what->stride = c->stride;
+    what->class = class;
+    what->first = c->first;
+    what->count = c->max_count;
+    bool fenced = self->views != VIEWS_IGNORE && c->stride % PAGE == 0;
+    what->cells = fenced ? plane_cells(c->max_count, CELL_SLOT) : NULL;
+    if (fenced && what->cells == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    self->home[class] = map_region(what, fd);
+    if (self->home[class] == NULL)
+        return -1;
+    self->slab_fd[class] = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (self->slab_fd[class] >= 0)
+        return 0;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
+}
+
+static int map_all(MappingObject *self, const char *name, int control, PyObject *slabs)
 {
     if (PyTuple_GET_SIZE(slabs) != (Py_ssize_t)self->pool.geometry.classes) {
         PyErr_SetString(PyExc_ValueError, "one slab for each class");
         return -1;
     }
-    uint8_t *base = map_file(control, self->control_size);
-    if (base == NULL)
+    Region what = {.mapping = self};
+    strncpy(what.pool, name, sizeof what.pool - 1);
+    if (map_control(self, &what, control) < 0)
         return -1;
-    sp_pool_bind(&self->pool, base);
     for (uint32_t i = 0; i < self->pool.geometry.classes; i++) {
         int fd = (int)PyLong_AsLong(PyTuple_GET_ITEM(slabs, (Py_ssize_t)i));
-        self->slab[i] = map_file(fd, slab_size(self, i));
-        if (self->slab[i] == NULL)
+        if (map_slab(self, &what, i, fd) < 0)
             return -1;
-        self->slab_fd[i] = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-        if (self->slab_fd[i] < 0) {
-            PyErr_SetFromErrno(PyExc_OSError);
-            return -1;
-        }
     }
     return 0;
 }
@@ -256,22 +294,24 @@ static int map_all(MappingObject *self, int control, PyObject *slabs)
 static PyObject *mapping_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
     int control;
-    unsigned int reuse;
+    unsigned int reuse, views;
+    const char *name;
     PyObject *slabs, *counts, *queues;
-    if (!PyArg_ParseTuple(args, "iO!O!O!I", &control, &PyTuple_Type, &slabs, &PyTuple_Type, &counts,
-                          &PyTuple_Type, &queues, &reuse))
+    if (!PyArg_ParseTuple(args, "siO!O!O!II", &name, &control, &PyTuple_Type, &slabs, &PyTuple_Type, &counts,
+                          &PyTuple_Type, &queues, &reuse, &views))
         return NULL;
     MappingObject *self = (MappingObject *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
     memset(self->slab_fd, -1, sizeof self->slab_fd);
     self->pool.reuse = reuse;
+    self->views = views;
     self->next_check_ns = UINT64_MAX;
     self->bells = PyList_New(0);
     if (self->bells && geometry_parse(counts, &self->pool.geometry) == 0 &&
         queue_specs_parse(queues, &self->pool) == 0) {
-        self->control_size = sp_up(self->pool.geometry.total_size, 4096);
-        if (map_all(self, control, slabs) == 0)
+        self->control_size = sp_up(self->pool.geometry.total_size, PAGE);
+        if (map_all(self, name, control, slabs) == 0)
             return (PyObject *)self;
     }
     Py_DECREF(self);
@@ -306,13 +346,9 @@ static void mapping_dealloc(MappingObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    for (uint32_t i = 0; i < SP_MAX_CLASSES; i++)
-        if (self->slab[i])
-            munmap(self->slab[i], slab_size(self, i));
+    place_forget(self);
     close_files(self);
     PyMem_Free(self->borrows);
-    if (self->pool.base)
-        munmap(self->pool.base, self->control_size);
     Py_XDECREF(self->bells);
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
@@ -385,15 +421,9 @@ static int mapping_set_spin(MappingObject *self, PyObject *value, void *Py_UNUSE
     return 0;
 }
 
-static PyObject *mapping_get_ignore_views(MappingObject *self, void *Py_UNUSED(closure))
+static PyObject *mapping_get_truncated(MappingObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(self->ignore_views);
-}
-
-static int mapping_set_ignore_views(MappingObject *self, PyObject *value, void *Py_UNUSED(closure))
-{
-    self->ignore_views = value == Py_True;
-    return 0;
+    return PyBool_FromLong(sp_load_acquire(&self->truncated) != 0);
 }
 
 static PyObject *mapping_get_bells(MappingObject *self, void *Py_UNUSED(closure))
@@ -418,8 +448,7 @@ static PyGetSetDef mapping_getset[] = {
     {"leases", (getter)mapping_get_leases, NULL, "Of them, those in the hands of a Lease.", NULL},
     {"status", (getter)mapping_get_status, (setter)mapping_set_status, "The pool's status.", NULL},
     {"spin_ns", (getter)mapping_get_spin, (setter)mapping_set_spin, "Longest spin before a sleep.", NULL},
-    {"ignore_views", (getter)mapping_get_ignore_views, (setter)mapping_set_ignore_views,
-     "Whether leases end under living views.", NULL},
+    {"truncated", (getter)mapping_get_truncated, NULL, "Whether a segment was cut under us.", NULL},
     {"bells", (getter)mapping_get_bells, NULL, "Callables that ring members, by index.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -1,5 +1,7 @@
 /* RightBase: what LeaseBase and BorrowBase have in common: a right, its memory, and its end. */
-#include "glue.h"
+#include "place.h"
+
+#include <errno.h>
 
 PyObject *right_new(PyTypeObject *class, MappingObject *mapping, const sp_right *at, bool borrowed)
 {
@@ -30,22 +32,103 @@ int right_usable(RightObject *self, const char *action)
     return -1;
 }
 
-static bool right_viewed(const RightObject *self)
+static bool right_seen(const RightObject *self)
 {
-    return self->span != NULL && Py_REFCNT(self->span) > 1;
+    return Py_REFCNT(self->span) > 1;
 }
 
-/* Does nothing look at the memory any more? -1 with ViewsAliveError if something does. */
-int right_unviewed(RightObject *self, const char *action)
+/* Does anything look at the memory, or may it? */
+static bool right_viewed(const RightObject *self)
 {
-    if (LIKELY(!right_viewed(self)) || self->mapping->ignore_views)
-        return 0;
-    PyObject *error = PyObject_CallMethod((PyObject *)self->mapping, "_views", "Osn", self, action,
-                                          Py_REFCNT(self->span) - 1);
-    if (error != NULL)
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    Py_XDECREF(error);
+    return self->span != NULL && (right_seen(self) || self->exposed);
+}
+
+/* The views of a span are no longer ours to care for; those that refer to us alone, and not
+ * to it, are as old as we are at most. */
+void right_let_go(RightObject *self)
+{
+    SpanObject *span = self->span;
+    self->span = NULL;
+    if (UNLIKELY(self->exposed)) {
+        self->exposed = false;
+        span->kept = self->kept;
+        self->kept = span;
+    } else {
+        Py_XDECREF(span);
+    }
+}
+
+static Obituary obituary(const RightObject *self, const char *action)
+{
+    const Right *right = &self->right;
+    Obituary of = {.generation = sp_word_generation(right->at.word), .slot = right->at.slot,
+                   .borrowed = right->borrowed, .action = action};
+    site_find(&of.site);
+    return of;
+}
+
+/* `error`: why the system refuses a fence, 0 if it was not asked. */
+static int refuse_views(RightObject *self, const char *action, int error)
+{
+    PyObject *refusal = PyObject_CallMethod((PyObject *)self->mapping, "_views", "Osni", self, action,
+                                            Py_REFCNT(self->span) - 1, error);
+    if (refusal != NULL)
+        PyErr_SetObject((PyObject *)Py_TYPE(refusal), refusal);
+    Py_XDECREF(refusal);
     return -1;
+}
+
+static int part_by_copy(RightObject *self, const char *action)
+{
+    if (place_copy(self->span) < 0)
+        return refuse_views(self, action, errno);
+    right_let_go(self);
+    PyObject *told = PyObject_CallMethod((PyObject *)self->mapping, "_copied", "Os", self, action);
+    Py_XDECREF(told);
+    return told ? 0 : -1;
+}
+
+static int part_by_fence(RightObject *self, const char *action)
+{
+    Obituary of = obituary(self, action);
+    if (place_fence(self->span, &of) < 0)
+        return refuse_views(self, action, errno);
+    right_let_go(self);
+    return 0;
+}
+
+static int part_from_views(RightObject *self, const char *action)
+{
+    Views views = self->mapping->views;
+    if (views == VIEWS_RAISE && right_seen(self))
+        return refuse_views(self, action, 0);
+    if (self->span->cell == NULL)
+        return 0; /* ignored; or unseen, and smaller than a page */
+    return views == VIEWS_COPY ? part_by_copy(self, action) : part_by_fence(self, action);
+}
+
+/* Before a right ends: part from its views as the pool's policy says. 0, or -1 with an
+ * exception, and the right goes on. */
+int right_part(RightObject *self, const char *action)
+{
+    return LIKELY(!right_viewed(self)) ? 0 : part_from_views(self, action);
+}
+
+/* Before others may read along: see to it that no view can write. As right_part. */
+int right_guard(RightObject *self, const char *action)
+{
+    bool guarded = right_viewed(self) && self->mapping->views != VIEWS_COPY && self->span->cell != NULL;
+    if (!guarded || (self->mapping->views == VIEWS_RAISE && right_seen(self))) {
+        int parted = right_part(self, action);
+        if (parted == 0)
+            Py_CLEAR(self->span); /* the next one is read-only */
+        return parted;
+    }
+    Obituary of = obituary(self, action);
+    if (place_guard(self->span, &of) < 0)
+        return refuse_views(self, action, errno);
+    self->span->readonly = true;
+    return 0;
 }
 
 void right_over(RightObject *self, Ending ending, uint32_t queue)
@@ -59,7 +142,7 @@ void right_over(RightObject *self, Ending ending, uint32_t queue)
 
 PyObject *right_release(RightObject *self, PyObject *Py_UNUSED(none))
 {
-    if (right_usable(self, "release") < 0 || right_unviewed(self, "release") < 0)
+    if (right_usable(self, "release") < 0 || right_part(self, "release") < 0)
         return NULL;
     MappingObject *mapping = self->mapping;
     bool ended = right_end(mapping, &self->right);
@@ -78,21 +161,33 @@ static void right_abandon(RightObject *self)
     self->ending = RELEASED; /* first: to ring may be Python code, and others run meanwhile */
     if (self->right.epoch == fork_epoch)
         self->mapping->leases--;
-    if (right_viewed(self) && !self->mapping->ignore_views) {
+    if (right_viewed(self) && self->mapping->views != VIEWS_IGNORE) {
         span->right = self->right;
         span->holds = true; /* the last view gives the slot back */
     } else {
         right_end_quietly(self->mapping, &self->right);
     }
-    Py_CLEAR(self->span);
+    if (span != NULL)
+        right_let_go(self);
+}
+
+static void right_forget_kept(RightObject *self)
+{
+    while (self->kept != NULL) {
+        SpanObject *span = self->kept;
+        self->kept = span->kept;
+        Py_DECREF(span);
+    }
 }
 
 void right_dealloc(RightObject *self)
 {
     if (self->weakrefs != NULL)
         PyObject_ClearWeakRefs((PyObject *)self);
+    self->exposed = false; /* nothing refers to us any more */
     if (self->ending == LIVE && self->mapping != NULL)
         right_abandon(self);
+    right_forget_kept(self);
     Py_XDECREF(self->span);
     Py_XDECREF(self->mapping);
     free_object((PyObject *)self);
@@ -109,24 +204,26 @@ static PyObject *right_exit(RightObject *self, PyObject *const *args, Py_ssize_t
     if (self->ending != LIVE)
         Py_RETURN_FALSE;
     bool failing = count > 0 && args[0] != Py_None;
-    /* An error is on its way, and its traceback may hold views: never mask it. */
-    if (failing) {
-        right_abandon(self);
+    if (failing && self->mapping->views == VIEWS_RAISE) {
+        right_abandon(self); /* its traceback may hold views */
         Py_RETURN_FALSE;
     }
     PyObject *done = right_release(self, NULL);
     Py_XDECREF(done);
-    return done ? Py_NewRef(Py_False) : NULL;
+    if (done == NULL && !failing)
+        return NULL;
+    /* An error is on its way: never mask it. */
+    PyErr_Clear();
+    if (self->ending == LIVE)
+        right_abandon(self);
+    Py_RETURN_FALSE;
 }
 
 SpanObject *right_span(RightObject *self)
 {
     if (self->span != NULL)
         return self->span;
-    MappingObject *mapping = self->mapping;
-    uint32_t slot = self->right.at.slot, class = sp_pool_class_of(&mapping->pool, slot);
-    uint8_t *memory = mapping->slab[class] + mapping_slot_offset(mapping, class, slot);
-    self->span = span_new(mapping, memory, mapping_slot_size(mapping, slot));
+    self->span = span_of_slot(self->mapping, self->right.at.slot);
     /* Others read what is shared: its owner, too, only reads it now. */
     if (self->span != NULL)
         self->span->readonly = sp_word_state(self->right.at.word) == SP_SHARED;
@@ -140,6 +237,9 @@ static int right_getbuffer(RightObject *self, Py_buffer *view, int flags)
         view->obj = NULL;
         return -1;
     }
+    /* What np.ndarray(buffer=…) asks for. It then lets go, and keeps a reference to us. */
+    if ((flags & ~PyBUF_WRITABLE) == PyBUF_ANY_CONTIGUOUS)
+        self->exposed = true;
     return span_getbuffer(span, view, flags);
 }
 

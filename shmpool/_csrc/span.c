@@ -1,5 +1,5 @@
 /* Span: memory that stays mapped as long as anything looks at it. And how a right ends. */
-#include "glue.h"
+#include "place.h"
 
 void free_object(PyObject *object)
 {
@@ -53,6 +53,8 @@ void right_end_quietly(MappingObject *mapping, const Right *right)
 
 static void span_dealloc(SpanObject *self)
 {
+    if (self->cell != NULL)
+        place_leave(self);
     if (self->holds)
         right_end_quietly(self->mapping, &self->right);
     Py_XDECREF(self->mapping);
@@ -73,6 +75,18 @@ SpanObject *span_new(MappingObject *mapping, uint8_t *memory, uint64_t length)
     self->memory = memory;
     self->length = (Py_ssize_t)length;
     return self;
+}
+
+/* The memory of a slot, where nothing else of ours looks at it. */
+SpanObject *span_of_slot(MappingObject *mapping, uint32_t slot)
+{
+    uint32_t class = sp_pool_class_of(&mapping->pool, slot);
+    Region *home = mapping->home[class];
+    uint8_t *memory = (uint8_t *)(uintptr_t)sp_load_relaxed(&home->base) + mapping_slot_offset(mapping, class, slot);
+    SpanObject *span = span_new(mapping, memory, mapping->pool.geometry.of_class[class].slot_size);
+    if (span != NULL && home->cells != NULL && place_take(mapping, slot, span) < 0)
+        Py_CLEAR(span);
+    return span;
 }
 
 static PyType_Slot span_slots[] = {

@@ -1,0 +1,124 @@
+"""Touches of memory whose right is over, as exceptions; and who stands first at SIGSEGV.
+
+The core's signal handlers note what was touched. Here is what there is to say of it, and what
+keeps the handlers in front of those that others install later.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import functools
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from shmpool import _core, _explain
+from shmpool._attachment import Attachment, attachments
+from shmpool.errors import SegmentTruncatedError, ShmpoolError, UseAfterReleaseError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Touch = tuple[int, str, int, int, bool, str, str, int, int, int]
+
+_WRITE, _TRUNCATED = 1, 2
+_TOUCHED = {-1: "touched", 0: "read", 1: "written to"}
+_ENDED = {"release": "released", "put": "put", "detach": "detached", "move": "moved on"}
+
+
+def report(touches: list[Touch]) -> ShmpoolError:
+    """One error for all of them: of the first, and notes of the others."""
+    errors = [_error(touch) for touch in touches]
+    for other in errors[1:]:
+        errors[0].add_note(f"and: {other}")
+    return errors[0]
+
+
+def _error(touch: Touch) -> ShmpoolError:
+    return _truncated(touch) if touch[0] == _TRUNCATED else _use_after_release(touch)
+
+
+def _use_after_release(touch: Touch) -> UseAfterReleaseError:
+    kind, pool, slot, generation, borrowed, action, file, line, offset, thread = touch
+    kind_of_right = "borrow" if borrowed else "lease"
+    right = f"{kind_of_right} {_explain.ticket_text(slot, generation)}"
+    where = f" at {file}:{line}" if line else ""
+    facts = {
+        "pool": pool, "slot": slot, "generation": generation, "offset": offset,
+        "write": None if kind < 0 else kind == _WRITE, "thread": thread, "file": file, "line": line,
+    }  # fmt: skip
+    done = f"{_TOUCHED[kind]} at byte {offset}{_in_thread(thread)}"
+    if not generation:
+        message = f"slot {slot} of pool {pool!r} was {done} by an address that no view has any more"
+        return UseAfterReleaseError(message, **facts)
+    if action == "share":
+        message = (
+            f"a view of {right} of pool {pool!r} was {done} after share(){where}: what is shared "
+            f"is read-only, and the write went to a private copy; write before you share"
+        )
+        return UseAfterReleaseError(message, **facts)
+    message = (
+        f"a view of {right} of pool {pool!r} was {done} after it was "
+        f"{_ENDED.get(action, action)}{where}: the view is cut off and has zeros, the slot was not "
+        f"touched; copy() what you keep, or end the {kind_of_right} later"
+    )
+    return UseAfterReleaseError(message + _now(pool, slot), **facts)
+
+
+def _now(pool: str, slot: int) -> str:
+    mapping = _attachment_of(pool)
+    if mapping is None:
+        return ""
+    return f"; slot {slot} is now {_explain.what_it_is(mapping.spec, mapping.view(), slot)}"
+
+
+def _in_thread(number: int) -> str:
+    if number == threading.main_thread().native_id:
+        return ""
+    names = [thread.name for thread in threading.enumerate() if thread.native_id == number]
+    return f" in thread {names[0]!r}" if names else f" in thread {number}"
+
+
+def _truncated(touch: Touch) -> SegmentTruncatedError:
+    _, pool, slot, *_, offset, thread = touch
+    message = (
+        f"a segment of pool {pool!r} was cut while it was in use (found at byte {offset} of slot "
+        f"{slot}{_in_thread(thread)}): what is gone reads zeros; close the pool"
+    )
+    return SegmentTruncatedError(message, pool=pool, slot=slot, offset=offset)
+
+
+def _attachment_of(pool: str) -> Attachment | None:
+    return next((mapping for mapping in attachments() if mapping.spec.name == pool), None)
+
+
+def _then_stand_first(install: Callable[P, T]) -> Callable[P, T]:
+    @functools.wraps(install)
+    def installed(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return install(*args, **kwargs)
+        finally:
+            _core.stand_first()
+
+    installed.__shmpool__ = True  # type: ignore[attr-defined]
+    return installed
+
+
+def watch() -> None:
+    """Answer SIGBUS from now on, and SIGSEGV from the first fence on.
+
+    Our handlers are put in front again when others are installed from Python.
+
+    They pass on every fault that is not ours, so nobody loses any. Without this, a handler
+    that comes later would take a touched fence for a crash, and nothing tells us of it.
+    """
+    _core.watch_truncation()
+    modules: tuple[tuple[Any, str], ...] = ((signal, "signal"), (faulthandler, "enable"))
+    for module, name in modules:
+        install = getattr(module, name)
+        if not hasattr(install, "__shmpool__"):
+            setattr(module, name, _then_stand_first(install))
+
+
+_core.set_touch_reporter(report)
