@@ -7,6 +7,7 @@ from typing import Protocol
 from benchmarks import (
     control_block,
     farm_overhead,
+    fence,
     full_cycle,
     kill,
     op_cost,
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "ping_pong_asleep": ping_pong_asleep.run,
     "slot_size": slot_size.run,
     "warm_reuse": warm_reuse.run,
+    "fence": fence.run,
     "kill": kill.run,
     "control_block": control_block.run,
     "farm_overhead": farm_overhead.run,

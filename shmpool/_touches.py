@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import functools
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -52,6 +53,12 @@ def _use_after_release(touch: Touch) -> UseAfterReleaseError:
     if not generation:
         message = f"slot {slot} of pool {pool!r} was {done} by an address that no view has any more"
         return UseAfterReleaseError(message, **facts)
+    if action == "fork":
+        message = (
+            f"a view of slot {slot} of pool {pool!r} was {done} in a forked child: the right to it "
+            f"is the parent's; attach here and borrow() it, or copy what you need before the fork"
+        )
+        return UseAfterReleaseError(message, **facts)
     if action == "share":
         message = (
             f"a view of {right} of pool {pool!r} was {done} after share(){where}: what is shared "
@@ -74,7 +81,7 @@ def _now(pool: str, slot: int) -> str:
 
 
 def _in_thread(number: int) -> str:
-    if number == threading.main_thread().native_id:
+    if number == os.getpid():  # the main thread's, on Linux; in a forked child too
         return ""
     names = [thread.name for thread in threading.enumerate() if thread.native_id == number]
     return f" in thread {names[0]!r}" if names else f" in thread {number}"

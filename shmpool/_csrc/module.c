@@ -1,5 +1,5 @@
 /* The module: constants, the at-fork epoch, and the types of the other files. */
-#include "glue.h"
+#include "place.h"
 
 #include <pthread.h>
 
@@ -10,6 +10,7 @@ PyTypeObject *mapping_type, *span_type, *right_type, *lease_type, *borrow_type;
 static void forked(void)
 {
     fork_epoch++;
+    place_disown();
 }
 
 static const struct {

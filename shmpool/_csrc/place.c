@@ -354,6 +354,27 @@ int place_fence(SpanObject *span, const Obituary *of)
     return -1;
 }
 
+static void disown(Region *plane, uint32_t index)
+{
+    Cell *cell = &plane->cells[index];
+    if (cell->span == NULL || !cell_has_slot(cell))
+        return;
+    Obituary of = {.generation = 1, .slot = plane->first + index, .action = "fork"};
+    if (obituary_write(cell, &of) < 0)
+        return;
+    cell_set(cell, CELL_FENCED);
+    cell_close(plane, cell);
+}
+
+/* In a forked child: the rights are its parent's, who does not know of the views here. */
+void place_disown(void)
+{
+    for (Region *plane = region_first(); plane != NULL; plane = plane->next)
+        for (uint32_t i = 0; sp_load_relaxed(&plane->base) && plane->cells && i < plane->count; i++)
+            disown(plane, i);
+    fence_install();
+}
+
 /* Close again what was opened by a touch, so that the next is told of, too. */
 void place_close_again(Region *plane, uint32_t index)
 {

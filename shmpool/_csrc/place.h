@@ -72,6 +72,7 @@ void place_leave(SpanObject *span);
 int place_fence(SpanObject *span, const Obituary *of);
 int place_guard(SpanObject *span, const Obituary *of);
 int place_copy(SpanObject *span);
+void place_disown(void);
 void place_close_again(Region *plane, uint32_t index);
 
 /* fence.c */

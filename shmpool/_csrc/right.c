@@ -198,25 +198,28 @@ static PyObject *right_enter(RightObject *self, PyObject *Py_UNUSED(none))
     return right_usable(self, "enter") < 0 ? NULL : Py_NewRef(self);
 }
 
+/* An error is on its way, and its traceback may hold views: never mask it. */
+static PyObject *exit_failing(RightObject *self)
+{
+    if (self->mapping->views != VIEWS_RAISE)
+        Py_XDECREF(right_release(self, NULL));
+    PyErr_Clear();
+    if (self->ending == LIVE)
+        right_abandon(self);
+    Py_RETURN_FALSE;
+}
+
 static PyObject *right_exit(RightObject *self, PyObject *const *args, Py_ssize_t count)
 {
     /* Put or released inside the block: nothing is left to do. */
     if (self->ending != LIVE)
         Py_RETURN_FALSE;
     bool failing = count > 0 && args[0] != Py_None;
-    if (failing && self->mapping->views == VIEWS_RAISE) {
-        right_abandon(self); /* its traceback may hold views */
-        Py_RETURN_FALSE;
-    }
+    if (UNLIKELY(failing))
+        return exit_failing(self);
     PyObject *done = right_release(self, NULL);
     Py_XDECREF(done);
-    if (done == NULL && !failing)
-        return NULL;
-    /* An error is on its way: never mask it. */
-    PyErr_Clear();
-    if (self->ending == LIVE)
-        right_abandon(self);
-    Py_RETURN_FALSE;
+    return done ? Py_NewRef(Py_False) : NULL;
 }
 
 SpanObject *right_span(RightObject *self)

@@ -43,9 +43,15 @@ def test_a_plain_pool_corrupts_silently(tmp_path: Path) -> None:
     assert run(the_bug()[0], tmp_path) == "".join(f'{n} {{"id": 2}}\n' for n in range(3))
 
 
-def test_our_pool_tells_at_once(tmp_path: Path) -> None:
-    """The view that escapes is told at the end of its lease, by slot and generation."""
-    assert run(the_bug()[1], tmp_path).startswith("cannot release lease 0@1: 1 array or memoryview")
+def test_our_pool_tells_of_each_that_is_looked_at(tmp_path: Path) -> None:
+    """By slot, generation, and the line that ended the lease: the one before the views got out."""
+    program = the_bug()[1]
+    ended = 1 + program.splitlines().index("    with pool.acquire() as lease:")
+    told = run(program, tmp_path).splitlines()
+    assert len(told) == 3
+    for number, line in enumerate(told, 1):
+        assert line.startswith(f"a view of lease 0@{number} of pool ")
+        assert f"released at example.py:{ended}" in line
 
 
 def test_a_kept_ticket_is_told_with_both_generations(tmp_path: Path) -> None:
