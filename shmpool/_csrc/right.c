@@ -85,7 +85,8 @@ static int part_by_copy(RightObject *self, const char *action)
     right_let_go(self);
     PyObject *told = PyObject_CallMethod((PyObject *)self->mapping, "_copied", "Os", self, action);
     Py_XDECREF(told);
-    return told ? 0 : -1;
+    /* That was Python: another thread may have ended it meanwhile. */
+    return told ? right_usable(self, action) : -1;
 }
 
 static int part_by_fence(RightObject *self, const char *action)
