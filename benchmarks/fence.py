@@ -1,9 +1,9 @@
 """What it costs to release a lease under a living array, beside what a copy of it costs.
 
-Each cycle leases a slot, writes to each of its pages, and gives it back. `fence` keeps the array, which is then
-cut off from the slot; `copy` keeps a copy, in a fresh array; `warm copy` copies into one and
-the same array, which is more than a program can do that keeps them. The plain cycle, which
-keeps nothing, is subtracted from each.
+Each cycle leases a slot, writes to each of its pages, and gives it back. `fence` keeps the array,
+which is then cut off from the slot; `copy` keeps a copy, in a fresh array; `warm copy` copies
+into one and the same array, which is more than a program can do that keeps them. The plain
+cycle, which keeps nothing, is subtracted from each.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ Floors, nothing imports upward:
     errors, _interrupts < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
     < _explain < _attachment < _touches < _waiting < _acquiring < _writer, _record < _right
     < _lease, _borrow, _queue, _reaper, _audit < _plan < _create < pool
-    < _envelope < _farm_worker < _crew < farm
+    < _remote < _envelope < _relay < _farm_worker < _crew < _dispatch < _source, _result
+    < _futures < farm < executor
 """
 
 import logging
@@ -22,10 +23,13 @@ from shmpool._borrow import Borrow
 from shmpool._create import remove_orphan
 from shmpool._lease import Lease
 from shmpool._queue import Queue, QueueOptions
+from shmpool._remote import RemoteTraceback
+from shmpool._result import Result
 from shmpool._statistics import ClassStatistics, MemberStatistics, PoolStatistics, Quarantined
 from shmpool._ticket import Ticket
 from shmpool.errors import *  # noqa: F403 - every error is public; errors.__all__ names them
-from shmpool.farm import ArraySpec, Farm, FarmStatistics, RemoteTraceback, Result
+from shmpool.executor import FarmExecutor
+from shmpool.farm import ArraySpec, Farm, FarmStatistics
 from shmpool.pool import Pool
 
 # Silent unless the program sets up logging.
@@ -38,6 +42,7 @@ __all__ = [
     "Borrow",
     "ClassStatistics",
     "Farm",
+    "FarmExecutor",
     "FarmStatistics",
     "Lease",
     "MemberStatistics",

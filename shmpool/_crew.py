@@ -1,124 +1,265 @@
-"""The worker processes of a farm, each replaced when it dies."""
+"""The worker processes of a farm, each replaced when it dies, and killed when it takes too long."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from multiprocessing.process import BaseProcess
 
 from shmpool._envelope import Envelope
-from shmpool._farm_worker import Function, work
+from shmpool._farm_worker import Stage, work
+from shmpool._layout import State
 from shmpool._process import start_thread
+from shmpool._relay import Intake, log
 from shmpool.errors import FarmError
 from shmpool.pool import Pool
 
 # One thread in each numeric library: the farm is what fills the cores. And a malloc that keeps
 # the arrays of the last frame for the next one, instead of faulting them in again (mallopt(3)).
-_ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_ENVIRONMENT = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
 _ENVIRONMENT |= dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(1 << 28))
+_MOMENT = 5.0  # seconds within which the death of a process is seen by whoever waits for it
+_PATIENCE = 2  # deaths more than the retries of all workers, with no result between them
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a worker ended that held a job."""
+
+    worker: str
+    pid: int
+    exitcode: int
+    overdue: bool
+
+    def __str__(self) -> str:
+        return f"{self.worker} (pid {self.pid}) {self.how}"
+
+    @property
+    def how(self) -> str:
+        """In words."""
+        if self.overdue:
+            return "was killed for taking too long"
+        if self.exitcode < 0:
+            return f"was killed by {_signal_name(-self.exitcode)}"
+        return f"ended with exit code {self.exitcode}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+@dataclass(slots=True)
+class _Hired:
+    process: BaseProcess
+    stage: int
+    overdue: bool = False
 
 
 class Crew:
-    """Worker processes, and the thread that waits for one to die."""
+    """Worker processes of all stages, and the thread that waits for one to die."""
 
     def __init__(
-        self, pool: Pool, function: Function, envelope: Envelope,
-        count: int, retries: int, start_method: str,
+        self, pool: Pool, stages: Sequence[Stage], envelope: Envelope,
+        retries: int, job_timeout: float | None, start_method: str,
     ) -> None:  # fmt: skip
-        self.replaced = 0
+        self.replaced = self.recycled = self.overdue = 0
+        self.names: dict[int, str] = {}  # by pid, of the dead too
+        self._deaths_of: dict[int, Death] = {}  # by pid
+        self._news = threading.Condition()
         self._pool = pool
+        self._view = pool._mapping.view()
+        self._stages = stages
+        self._sources = [pool.queue(stage.source)._number for stage in stages]
+        self._envelope = envelope
+        self._job_timeout = job_timeout
         self._context = get_context(start_method)
-        self._arguments = (pool, function, envelope)
-        self._started = 0
+        self._started: Counter[str] = Counter()
         # More deaths than this without a result between them are nobody's poison job.
-        self._patience = count * (retries + 1) + 2
+        self._patience = sum(stage.workers for stage in stages) * (retries + 1) + _PATIENCE
         self._deaths = 0
         self._failure: FarmError | None = None
-        self._dismissed = threading.Event()
-        self._workers: list[BaseProcess] = []
+        self._dismissed, self._stopped = threading.Event(), threading.Event()
+        self._collecting = threading.Lock()
+        self._workers: list[_Hired] = []
         self._thread: threading.Thread | None = None
+        self._start()
+
+    def _start(self) -> None:
         try:
+            self._intake = Intake()
+            self._intake.start()
             self._wake, self._woken = connection.Pipe(duplex=False)
-            for _ in range(count):
-                self._workers.append(self._hire())
+            for number, stage in enumerate(self._stages):
+                for _ in range(stage.workers):
+                    self._workers.append(self._hire(number))
             thread = threading.Thread(target=self._watch, name="shmpool-farm", daemon=True)
             start_thread(thread)
             self._thread = thread
         except BaseException:
             self.terminate()
             self.dismiss()
-            pool.close()
+            self._pool.close()
             raise
 
-    def _hire(self) -> BaseProcess:
-        self._started += 1
+    def _hire(self, number: int) -> _Hired:
+        stage = self._stages[number]
+        self._started[stage.name] += 1
+        name = f"{stage.name}-{self._started[stage.name]}"
+        arguments = (
+            self._pool,
+            stage,
+            self._envelope,
+            self._intake.theirs,
+            log.getEffectiveLevel(),
+        )
         # daemon: a program that forgets to close its farm still ends.
         process = self._context.Process(  # type: ignore[attr-defined]
-            target=work, args=self._arguments, name=f"render-{self._started}", daemon=True
+            target=work, args=arguments, name=name, daemon=True
         )
         with _worker_environment():
             process.start()
-        hired: BaseProcess = process
-        return hired
+        self.names[process.pid] = name
+        return _Hired(process, number)
 
     def progress(self) -> None:
         """A job has come back: whoever dies, dies of something else."""
         self._deaths = 0
 
+    def death_of(self, pid: int) -> Death | None:
+        """How a worker died whose slot has come back; None if nobody saw. Blocks for that.
+
+        The pool's reaper may be a moment faster than we.
+        """
+        with self._news:
+            while pid in self.names and pid not in self._deaths_of:
+                if self._dismissed.is_set() or not self._news.wait(_MOMENT):
+                    return None
+            return self._deaths_of.get(pid)
+
     def failure(self) -> FarmError:
         """Why there will be no more results."""
         return self._failure or FarmError("the farm was closed while jobs were under way")
 
+    # Watching.
+
     def _watch(self) -> None:
-        while not self._dismissed.is_set():
-            sentinels = [worker.sentinel for worker in self._workers]
-            connection.wait([*sentinels, self._wake])
-            for worker in [w for w in self._workers if not w.is_alive()]:
-                if not self._dismissed.is_set():
-                    self._replace(worker)
+        timeout = self._job_timeout
+        pause = None if timeout is None else max(0.02, min(1.0, timeout / 8))
+        while not self._stopped.is_set():
+            self._wait_for_a_death(pause)
+            if timeout is not None:
+                self._kill_overdue(timeout)
 
-    def _replace(self, worker: BaseProcess) -> None:
-        self._workers.remove(worker)
-        worker.join()
-        self._deaths += worker.exitcode != 0
-        # What a job raises is sent home: exit code 1 is a worker that could not begin.
-        if worker.exitcode == 1 or self._deaths > self._patience:
-            self._give_up(worker)
+    def _wait_for_a_death(self, pause: float | None) -> None:
+        if self._dismissed.is_set():  # whoever waits for them to end collects them
+            connection.wait([self._wake], pause)
             return
-        self.replaced += 1
-        self._workers.append(self._hire())
+        sentinels = [hired.process.sentinel for hired in self._workers]
+        connection.wait([*sentinels, self._wake], pause)
+        with self._collecting:
+            if not self._dismissed.is_set():
+                for hired in [w for w in self._workers if not w.process.is_alive()]:
+                    self._replace(hired)
 
-    def _give_up(self, worker: BaseProcess) -> None:
+    def _kill_overdue(self, timeout: float) -> None:
+        by_pid = {hired.process.pid: hired for hired in self._workers}
+        for slot, word in enumerate(self._view.unpacked()):
+            if word.state is not State.LEASED or word.queue not in self._sources:
+                continue
+            held = (time.monotonic_ns() - int(self._view.slots["since_ns"][slot])) / 1e9
+            hired = by_pid.get(self._view.pid(word.owner))
+            # Still the same? It may have finished, and taken the next, since we looked.
+            if held > timeout and hired and self._view.word(slot) == word and not hired.overdue:
+                hired.overdue = True
+                self.overdue += 1
+                hired.process.kill()
+
+    def _replace(self, hired: _Hired) -> None:
+        worker = hired.process
+        self._workers.remove(hired)
+        worker.join()
+        death = Death(worker.name, worker.pid or 0, worker.exitcode or 0, hired.overdue)
+        with self._news:
+            self._deaths_of[death.pid] = death
+            self._news.notify_all()
+        self._deaths += death.exitcode != 0
+        # What a job raises is sent home: exit code 1 is a worker that could not begin.
+        if death.exitcode == 1 or self._deaths > self._patience:
+            self._give_up(death)
+            return
+        if death.exitcode:
+            self.replaced += 1
+            log.warning("%s", death)
+        else:
+            self.recycled += 1
+        self._workers.append(self._hire(hired.stage))
+
+    def _give_up(self, death: Death) -> None:
+        why = "".join(f"\n{text}" for text in self._intake.failures[-1:])
         message = (
-            f"{worker.name} ended with exit code {worker.exitcode}, {self._deaths} in a row with "
-            f"no result: no worker can work (can they import the function? see their stderr)"
+            f"{death.worker} ended with exit code {death.exitcode}, {self._deaths} in a row with "
+            f"no result: no worker can work (can they import the function? see their stderr){why}"
         )
-        self._failure = FarmError(message, exitcode=worker.exitcode)
+        self._failure = FarmError(message, exitcode=death.exitcode)
         self._dismissed.set()
         self._pool.queue("done").close()
 
+    # Ending.
+
     def dismiss(self) -> None:
-        """Wait for all workers to end; their queue is closed."""
-        self._stop_watching()
-        for worker in self._workers:
-            worker.join()
+        """Wait for all workers to end; their queues are closed."""
+        self._hire_no_more()
+        for hired in self._workers:
+            hired.process.join()
         self._workers.clear()
-
-    def terminate(self) -> None:
-        """End all workers now."""
-        self._stop_watching()
-        for worker in self._workers:
-            worker.terminate()
-
-    def _stop_watching(self) -> None:
-        self._dismissed.set()
+        self._stopped.set()
         if self._thread is not None and self._thread.is_alive():
             self._woken.send_bytes(b"!")
             self._thread.join()
+        self._intake.close()
+
+    def dismiss_stage(self, number: int) -> None:
+        """Wait for the workers of one stage to end, so that nothing more comes out of it."""
+        self._hire_no_more()
+        for hired in self._workers:
+            if hired.stage == number:
+                hired.process.join()
+
+    def terminate(self) -> None:
+        """End all workers now."""
+        self._hire_no_more()
+        for hired in self._workers:
+            hired.process.terminate()
+
+    def _hire_no_more(self) -> None:
+        with self._collecting:
+            self._dismissed.set()
+        if self._thread is not None and self._thread.is_alive():
+            self._woken.send_bytes(b"!")  # those that take too long are still killed
+
+    def holding(self) -> dict[int, int]:
+        """What each worker does: the slot in its hands, by pid."""
+        return {
+            self._view.pid(word.owner): slot
+            for slot, word in enumerate(self._view.unpacked())
+            if word.state is State.LEASED and word.queue in self._sources
+        }
+
+    def pids(self) -> list[int]:
+        """Of the workers there are."""
+        return [hired.process.pid for hired in self._workers if hired.process.pid]
 
 
 @contextmanager

@@ -1,40 +1,33 @@
-"""What a farm's slot holds: the frame, and behind it the job on its way in and the outcome out.
+"""What a farm's slot holds: the frame, and at its end the job on its way in and the outcome out.
 
-    frame, rounded up to a line | job, pickled | outcome, pickled
+    frame … | head, one line | job, pickled | outcome, pickled
 
 The job stays in place until the slot is free, so that a slot whose worker died halfway
-can simply be delivered again.
+can simply be delivered again. A job too big for its place travels in shared slots of its
+own, whose tickets then stand there.
 """
 
 from __future__ import annotations
 
 import math
 import pickle
-import traceback
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from shmpool import _core
+from shmpool import _core, _description
 from shmpool._lease import Lease
-from shmpool.errors import JobError, SizeError
+from shmpool._remote import failure
+from shmpool.errors import JobError
 
-HEADER = np.dtype(
-    [
-        ("run", "u4"),  # which call of map
-        ("status", "u4"),
-        ("index", "u8"),  # which job of it
-        ("job_length", "u8"),
-        ("outcome_length", "u8"),
-        ("attempts", "u4"),  # including the one that succeeded
-        ("seconds", "f8"),
-        ("worker", "S40"),
-    ]
-)
+_HEAD = struct.Struct("<IIQIIIIdQ16x")
+_TICKET = struct.Struct("<Q")
 
 
 class Status(IntEnum):
@@ -43,6 +36,20 @@ class Status(IntEnum):
     PENDING = 0
     DONE = 1
     FAILED = 2
+
+
+class Head(NamedTuple):
+    """The line between frame and job: written by the coordinator, then by each worker."""
+
+    status: int
+    run: int  # which call of map
+    number: int  # which job of it
+    job_length: int
+    outcome_length: int  # 0 stands for None
+    tickets: int  # how many slots the job is in, 0: it is here
+    attempts: int  # including the one that succeeded
+    seconds: float  # in functions, of all stages
+    worker: int  # pid of the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,93 +69,101 @@ class ArraySpec:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-class RemoteTraceback(Exception):  # noqa: N818 - a cause to be printed, not an error to be caught
-    """The traceback of a worker, as text: the cause of an exception that came from there."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Envelope:
     """Reads and writes the parts of a farm's slot."""
 
-    frame: ArraySpec
+    frame: ArraySpec | None  # None: each job has its own
     room: int  # bytes for a pickled job, and as many for an outcome
 
-    @property
-    def slot_size(self) -> int:
-        """Bytes of a slot."""
-        return self._job_at + 2 * self.room
+    @cached_property
+    def tail(self) -> int:
+        """Bytes behind the frame."""
+        return _HEAD.size + 2 * self.room
 
-    @property
-    def _job_at(self) -> int:
-        return -(-self.frame.nbytes // _core.LINE) * _core.LINE
+    def slot_size(self, frame_bytes: int) -> int:
+        """Bytes of a slot for a frame of so many."""
+        return -(-frame_bytes // _core.LINE) * _core.LINE + self.tail
 
-    def pack(self, index: int, job: Any) -> bytes:
-        """A job, pickled. Raises SizeError if a slot has no room for it."""
-        data = pickle.dumps(job, pickle.HIGHEST_PROTOCOL)
-        if len(data) > self.room:
-            message = (
-                f"job {index} has {len(data)} bytes when pickled, a slot has room for {self.room}: "
-                f"create the Farm with job_size={len(data)} or more, or send a name for it"
-            )
-            raise SizeError(message, index=index, needed=len(data))
-        return data
+    @cached_property
+    def _description(self) -> bytes:
+        return self.describe(self.frame) if self.frame is not None else b""
 
-    def address(self, lease: Lease, run: int, index: int, data: bytes) -> None:
-        """Write a packed job into a slot."""
-        lease._write_at(self._job_at, data)
-        lease.header.assign((run, Status.PENDING, index, len(data), 0, 0, 0.0, b""))
-        lease.array(self.frame.shape, self.frame.dtype)
+    @staticmethod
+    def describe(frame: ArraySpec) -> bytes:
+        """A frame's description, as slots hold it."""
+        return _description.encode(_description.lengths(frame.shape), np.dtype(frame.dtype))
 
-    def job(self, lease: Lease) -> Any:
-        """The job of a slot."""
-        return self._load(lease, self._job_at, int(lease.header.job_length))
+    def address(
+        self, lease: Lease, run: int, index: int, data: bytes,
+        *, tickets: Sequence[int] = (), description: bytes | None = None,
+    ) -> None:  # fmt: skip
+        """Write a packed job into a slot, or the tickets of the slots that it is in."""
+        length = len(data)
+        body = b"".join(map(_TICKET.pack, tickets)) if tickets else data
+        with memoryview(lease) as view:
+            at = len(view) - self.tail
+            head = (Status.PENDING, run, index, length, 0, len(tickets), 0, 0.0, 0)
+            _HEAD.pack_into(view, at, *head)
+            at += _HEAD.size
+            view[at : at + len(body)] = body
+        lease._describe(description or self._description)
 
-    def fill(self, lease: Lease, status: Status, outcome: Any) -> None:
-        """Write what became of the job: its value, or an exception with its traceback."""
+    def head(self, lease: Lease) -> Head:
+        """The head of a slot."""
+        with memoryview(lease) as view:
+            return Head._make(_HEAD.unpack_from(view, len(view) - self.tail))
+
+    def write_head(self, lease: Lease, head: Head) -> None:
+        """Replace it."""
+        with memoryview(lease) as view:
+            _HEAD.pack_into(view, len(view) - self.tail, *head)
+
+    def array(self, lease: Lease) -> np.ndarray[Any, Any]:
+        """The frame, writable."""
+        if self.frame is None:
+            return lease.array()
+        return np.ndarray(self.frame.shape, self.frame.dtype, buffer=lease._memory())
+
+    def packed_job(self, lease: Lease, head: Head) -> bytes | tuple[int, ...]:
+        """The job as it was packed, or the tickets of the slots that it is in."""
+        with memoryview(lease) as view:
+            at = len(view) - self.tail + _HEAD.size
+            if not head.tickets:
+                return bytes(view[at : at + head.job_length])
+            return struct.unpack_from(f"<{head.tickets}Q", view, at)
+
+    def outcome(self, lease: Lease, head: Head) -> Any:
+        """What became of the job: its value, or an exception with its traceback."""
+        if not head.outcome_length:
+            return None
+        with memoryview(lease) as view:
+            at = len(view) - self.room
+            return pickle.loads(view[at : at + head.outcome_length])  # noqa: S301 - our worker's
+
+    def fill(self, lease: Lease, head: Head, status: Status, outcome: Any) -> Head:
+        """Write what became of the job: the head as it is now."""
+        if outcome is None and status is Status.DONE:
+            done = head._replace(status=status)  # an earlier stage may have left a value
+            self.write_head(lease, done)
+            return done
+        status, data = self._packed_outcome(status, outcome)
+        done = head._replace(status=status, outcome_length=len(data))
+        with memoryview(lease) as view:
+            at = len(view) - self.room
+            view[at : at + len(data)] = data
+            _HEAD.pack_into(view, len(view) - self.tail, *done)
+        return done
+
+    def _packed_outcome(self, status: Status, outcome: Any) -> tuple[Status, bytes]:
         try:
             data = pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
         except Exception as error:  # noqa: BLE001 - whatever the value's __reduce__ raises
             status, data = Status.FAILED, pickle.dumps(failure(error))
-        if len(data) > self.room:
-            message = (
-                f"the outcome has {len(data)} bytes when pickled, there is room for {self.room}"
-            )
-            status, data = Status.FAILED, pickle.dumps((JobError(message), ""))
-        lease._write_at(self._job_at + self.room, data)
-        lease.header.outcome_length = len(data)
-        lease.header.status = status
-
-    def outcome(self, lease: Lease) -> Any:
-        """What became of the job."""
-        return self._load(lease, self._job_at + self.room, int(lease.header.outcome_length))
-
-    def _load(self, lease: Lease, at: int, length: int) -> Any:
-        with memoryview(lease) as view:
-            return pickle.loads(view[at : at + length])  # noqa: S301 - our own worker wrote it
-
-
-def failure(error: BaseException) -> tuple[BaseException, str]:
-    """An exception that can travel, and its traceback as text."""
-    text = "".join(traceback.format_exception(error))
-    _forget_frames(error)
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - just made
-    except Exception:  # noqa: BLE001 - whatever its __reduce__ raises
-        error = JobError(
-            f"{type(error).__name__}: {error} (the exception itself cannot be pickled)"
+        if len(data) <= self.room:
+            return status, data
+        message = (
+            f"the outcome has {len(data)} bytes when pickled, there is room for {self.room}: "
+            f"write it to the frame, or create the Farm with job_size={len(data)}"
         )
-    return error, text
-
-
-def _forget_frames(error: BaseException) -> None:
-    """Tracebacks hold the locals of their frames, and with them arrays over the slot."""
-    chain: list[BaseException | None] = [error]
-    while chain:
-        link = chain.pop()
-        if link is not None and link.__traceback__ is not None:
-            traceback.clear_frames(link.__traceback__)
-            link.__traceback__ = None
-            chain += [link.__cause__, link.__context__]
+        return Status.FAILED, pickle.dumps((JobError(message), ""))

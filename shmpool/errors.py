@@ -25,6 +25,7 @@ ShmpoolError
 ├── AuditError                             an invariant of the pool does not hold
 ├── FarmError                              a job of a farm failed
 │   ├── JobError                           what its function did cannot be sent home
+│   ├── JobTimeoutError (TimeoutError)     it took too long in every worker that tried it
 │   └── WorkerDiedError                    it killed every worker that tried it
 └── SegmentError (OSError)                 the shared memory itself
     ├── OutOfSharedMemoryError             /dev/shm is too small or full
@@ -59,6 +60,7 @@ __all__ = [
     "ForeignLeaseError",
     "ForeignSegmentError",
     "JobError",
+    "JobTimeoutError",
     "LeasesAliveError",
     "NotAPoolError",
     "NotOwnerError",
@@ -217,6 +219,10 @@ class FarmError(ShmpoolError):
 
 class JobError(FarmError):
     """The job's function kept its frame, or what it returned or raised cannot travel."""
+
+
+class JobTimeoutError(FarmError, TimeoutError):
+    """The job took too long in every worker that tried it: `job`, `attempts`."""
 
 
 class WorkerDiedError(FarmError):

@@ -3,97 +3,74 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from shmpool import _survey
 from shmpool._crew import Crew
-from shmpool._envelope import HEADER, ArraySpec, Envelope, RemoteTraceback, Status
-from shmpool._farm_worker import Function
+from shmpool._dispatch import Dispatcher, Frame, Sent
+from shmpool._envelope import ArraySpec, Envelope, Head, Status
+from shmpool._farm_worker import Function, Stage
+from shmpool._futures import FutureDesk
 from shmpool._lease import Lease
 from shmpool._process import usable_cpus
 from shmpool._queue import QueueOptions
-from shmpool._right import Array
+from shmpool._remote import RemoteTraceback
+from shmpool._result import Result, failed
 from shmpool._sizes import parse_size
+from shmpool._source import Source
 from shmpool.errors import (
+    ArgumentError,
     FarmError,
     LeasesAliveError,
-    PoolExhaustedError,
     QueueClosedError,
     QueueEmpty,
     SizeError,
-    StaleTicketError,
-    WorkerDiedError,
 )
 from shmpool.pool import Pool
 
 __all__ = ["ArraySpec", "Farm", "FarmStatistics", "RemoteTraceback", "Result"]
+
+_ON_ERROR = ("raise", "yield")
 
 
 @dataclass(frozen=True, slots=True)
 class FarmStatistics:
     """What a farm has done so far."""
 
-    jobs: int
+    jobs: int  # that came back, the failed ones included
+    failed: int
     frame_bytes: int  # that came from workers without a copy
     waits: int  # of the coordinator, for a slot or a result
     waited: float  # seconds
     requeued: int  # jobs given to another worker because theirs died
-    replaced: int  # workers
-
-
-class Result:
-    """What became of one job: its frame, where the worker rendered it.
-
-    Valid until the next result is taken; `keep()` hands its lease over to you.
-    """
-
-    def __init__(self, lease: Lease, job: Any, value: Any) -> None:
-        header = lease.header
-        self._lease: Lease | None = lease
-        self.job = job
-        self.value = value
-        self.index = int(header.index)
-        self.seconds = float(header.seconds)
-        self.worker = bytes(header.worker).decode()
-        self.attempts = int(header.attempts)
-
-    @property
-    def array(self) -> Array:
-        """The frame. Raises StaleTicketError when the result is over."""
-        return self._held().array()
-
-    def keep(self) -> Lease:
-        """Take the lease of the frame: yours to read, put on, and release."""
-        lease = self._held()
-        self._lease = None
-        return lease
-
-    def _held(self) -> Lease:
-        if self._lease is None:
-            message = (
-                f"the result of job {self.index} is over: it was kept, or the next one was taken; "
-                f"use it before that, or keep() its lease"
-            )
-            raise StaleTicketError(message, index=self.index)
-        return self._lease
-
-    def _end(self) -> None:
-        # Not release(): arrays that the loop still names hold their slot until they go.
-        self._lease = None
+    replaced: int  # workers that died
+    recycled: int  # workers that ended after recycle_after jobs
+    overdue: int  # workers killed because a job took longer than job_timeout
 
 
 class Farm:
     """Runs `function(job, frame)` in worker processes; `frame` is an array over a slot of a pool.
 
-    function: importable by name, for spawn. frame: an ArraySpec. workers: processes, by
-    default one for each CPU. slots: frames that may be under way at a time, by default two
-    for each worker and two more. retries: how often a job is given to another worker after
-    its own died. job_size: room for a pickled job, and for the value that function returns.
-    queues: names of further queues of `farm.pool`, for what comes after.
+    function: importable by name, for spawn; what it returns comes back as `result.value`.
+    frame: an ArraySpec, or a function of the job that returns one; then frame_size is room for
+    the largest. workers: processes, by default one for each CPU. slots: frames that may be
+    under way or kept at a time, by default two for each worker and two more. initializer,
+    initargs: called in each worker before its first job. retries: how often a job is given to
+    another worker after its own died. job_timeout: seconds after which a worker that still has
+    a job is killed. memory_limit: bytes of private memory for each worker, beyond which a job
+    gets MemoryError. recycle_after: jobs after which a worker is replaced. depth: jobs under
+    way at a time, by default as many as there are slots. job_size: room for a pickled job in
+    its slot, and for the value that function returns; a bigger job takes slots of its own.
+    on_error: "raise" what a job raised, or "yield" a result with `error`, and go on. views: as
+    in Pool.create. queues: names of further queues of `farm.pool`, for what comes after.
+
+    Workers start when the farm is entered or first used. Ctrl-C is left to this process.
 
     >>> from shmpool import ArraySpec, Farm
     >>> from workers.crasher import render  # fills the frame with the job's number
@@ -105,106 +82,234 @@ class Farm:
     def __init__(
         self,
         function: Function,
-        frame: ArraySpec,
+        frame: Frame,
         *,
         workers: int | None = None,
         slots: int | None = None,
+        frame_size: int | str | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
         retries: int = 2,
+        job_timeout: float | None = None,
+        memory_limit: int | str | None = None,
+        recycle_after: int | None = None,
+        depth: int | None = None,
         job_size: int | str = "16 KiB",
+        on_error: str = "raise",
+        views: str = "fence",
         queues: Iterable[str] = (),
         start_method: str = "spawn",
         name: str | None = None,
     ) -> None:
-        count = usable_cpus() if workers is None else workers
-        if count < 1 or retries < 0:
-            raise SizeError(f"workers={count} and retries={retries}: at least 1 and 0")
-        self.workers = count
-        self._envelope = Envelope(frame, parse_size(job_size, "job_size"))
-        todo = QueueOptions(max_attempts=retries + 1, dead_letter="done")
-        self.pool = Pool.create(
-            2 * count + 2 if slots is None else slots,
-            self._envelope.slot_size,
-            queues={"todo": todo, "done": QueueOptions()} | dict.fromkeys(queues, QueueOptions()),
-            header=HEADER,
-            name=name,
-        )
-        self._todo, self._done = self.pool.queue("todo"), self.pool.queue("done")
-        self._run = self._jobs = 0
-        self._outstanding = 0  # jobs sent and not come back, of loops left early too
-        self._crew = Crew(self.pool, function, self._envelope, count, retries, start_method)
+        if retries < 0:
+            raise SizeError(f"retries={retries}: 0 or more")
+        if job_timeout is not None and not job_timeout > 0:
+            raise ArgumentError(f"job_timeout is {job_timeout!r}: give seconds > 0, or None")
+        if depth is not None and depth < 1:
+            raise SizeError(f"depth={depth}: at least 1")
+        if on_error not in _ON_ERROR:
+            raise ArgumentError(f"on_error is {on_error!r}: 'raise' or 'yield'")
+        self._frame = frame
+        self._frame_bytes = _frame_bytes(frame, frame_size)
+        spec = frame if isinstance(frame, ArraySpec) else None
+        self._envelope = Envelope(spec, parse_size(job_size, "job_size"))
+        self._limits: dict[str, Any] = {
+            "initializer": initializer,
+            "initargs": initargs,
+            "recycle_after": recycle_after or 0,
+            "memory_limit": 0 if memory_limit is None else parse_size(memory_limit, "memory_limit"),
+        }
+        self._slots, self._depth, self._retries = slots, depth, retries
+        self._job_timeout, self._on_error, self._views = job_timeout, on_error, views
+        self._queues, self._start_method, self._name = tuple(queues), start_method, name
+        self._stages: list[Stage] = []
+        self._jobs = self._failed = self._bytes = 0
+        self._draining = threading.Event()
+        self._starting = threading.RLock()
+        self._parts: tuple[Pool, Crew, Dispatcher] | None = None
+        self._desk: FutureDesk | None = None
+        self._closed = False
+        self.then(function, workers=workers, **self._limits)
 
-    def map(self, jobs: Iterable[Any]) -> Generator[Result]:
-        """Results in the order of the jobs, each valid until the next; jobs may be endless.
+    def then(
+        self,
+        function: Function,
+        *,
+        workers: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        recycle_after: int = 0,
+        memory_limit: int = 0,
+    ) -> Self:
+        """One more stage: `function(job, frame)` gets the frame as the stage before has left it.
 
-        Never more than `slots` jobs are under way. Blocks for the next result. Raises what
-        the function raised, with the worker's traceback as its cause; WorkerDiedError for a
-        job that killed `retries + 1` workers; FarmError when no worker can work, or when
-        results that you keep leave no slot.
+        In place, by workers of its own. A value other than None replaces that of the stage
+        before. Before the farm is entered or used. Returns the farm.
         """
-        self._run += 1
-        work = _Run(self, self._run, jobs)
+        if self._parts is not None:
+            raise ArgumentError("the farm has started: add stages before it is entered or used")
+        count = usable_cpus() if workers is None else workers
+        if count < 1:
+            raise SizeError(f"workers={count}: at least 1")
+        number = len(self._stages)
+        source = "todo" if number == 0 else f"stage-{number + 1}"
+        target = f"stage-{number + 2}"
+        self._stages.append(
+            Stage(
+                function, count, source, target, initializer, initargs, recycle_after, memory_limit
+            )
+        )
+        return self
+
+    # Starting.
+
+    @property
+    def workers(self) -> int:
+        """How many processes work, in all stages."""
+        return sum(stage.workers for stage in self._stages)
+
+    @property
+    def pool(self) -> Pool:
+        """The pool of the frames; starts the farm."""
+        return self._started()[0]
+
+    def _started(self) -> tuple[Pool, Crew, Dispatcher]:
+        with self._starting:
+            if self._parts is None:
+                if self._closed:
+                    raise FarmError("the farm is closed")
+                self._parts = self._start()
+            return self._parts
+
+    def _start(self) -> tuple[Pool, Crew, Dispatcher]:
+        stages = _linked(self._stages)
+        options = QueueOptions(max_attempts=self._retries + 1, dead_letter="done")
+        queues = {stage.source: options for stage in stages} | {"done": QueueOptions()}
+        queues |= dict.fromkeys(self._queues, QueueOptions())
+        slots = 2 * self.workers + 2 if self._slots is None else self._slots
+        size = self._envelope.slot_size(self._frame_bytes)
+        pool = Pool.create(slots, size, queues=queues, views=self._views, name=self._name)
+        crew = Crew(
+            pool, stages, self._envelope, self._retries, self._job_timeout, self._start_method
+        )
+        return pool, crew, Dispatcher(pool, self._envelope, self._frame, crew)
+
+    # Working.
+
+    def map(
+        self, jobs: Iterable[Any], *, ordered: bool = True, on_error: str | None = None
+    ) -> Generator[Result]:
+        """Results in the order of the jobs, or as they come; each valid until the next.
+
+        jobs may be endless: never more than `slots` are under way. Blocks for the next result.
+        Raises what the function raised, with the worker's traceback as its cause;
+        WorkerDiedError for a job that killed `retries + 1` workers, JobTimeoutError for one
+        that took too long as often (with on_error="yield": results with these as `error`);
+        FarmError when no worker can work, or when results that you keep leave no slot.
+        """
+        dispatcher = self._started()[2]
+        run = dispatcher.begin()
+        yields = (on_error or self._on_error) == "yield"
+        source = Source(dispatcher, run, jobs, self._depth or self.pool.slots, self._draining)
         try:
-            for lease in work.leases():
-                result = self._open(lease)
-                del lease
+            for arrived in source.ordered() if ordered else source.unordered():
+                result = self._open(*arrived, yields=yields)
+                del arrived
                 yield result
                 result._end()
         finally:
-            work.forget()
-            self._take_back()
+            source.forget()
+            dispatcher.end(run)
 
-    def _open(self, lease: Lease) -> Result:
-        job = self._envelope.job(lease)
-        self._crew.progress()
+    def submit(self, job: Any) -> Future[Result]:
+        """A future of one job's Result; use that in a `with` block, or release() it.
+
+        Does not block. From any thread. `concurrent.futures.wait` and `as_completed` work on it.
+        """
+        return self._futures().submit(job)
+
+    def _futures(self) -> FutureDesk:
+        dispatcher = self._started()[2]
+        with self._starting:
+            if self._desk is None:
+                self._desk = FutureDesk(dispatcher, partial(self._open, yields=False))
+            return self._desk
+
+    def drain(self) -> None:
+        """Begin no more jobs: `map` ends when those under way have come back. Idempotent.
+
+        May be called from a signal handler.
+        """
+        self._draining.set()
+
+    def _open(self, lease: Lease, head: Head, sent: Sent, *, yields: bool) -> Result:
         self._jobs += 1
-        status = Status(int(lease.header.status))
-        if status is Status.DONE:
-            return Result(lease, job, self._envelope.outcome(lease))
-        which, attempts = f"job {lease.header.index} ({job!r:.80})", lease.attempts
-        outcome = self._envelope.outcome(lease) if status is Status.FAILED else None
-        lease.release()
-        if outcome is None:
-            message = f"{which} killed {attempts} workers"
-            raise WorkerDiedError(message, job=job, attempts=attempts)
-        error, text = outcome
-        error.add_note(f"in {which}")
-        raise error from RemoteTraceback(text)
+        if head.status == Status.DONE:
+            self._bytes += (
+                lease.nbytes - self._envelope.tail
+                if self._envelope.frame is None
+                else self._frame_bytes
+            )
+            return Result(self, lease, head, sent, self._envelope.outcome(lease, head), None)
+        self._failed += 1
+        if head.status == Status.PENDING:  # nobody lived to write it
+            head = head._replace(attempts=lease.attempts)
+        crew = self._started()[1]
+        error = failed(self._envelope, lease, head, sent, crew.death_of, self._job_timeout)
+        if not yields:
+            raise error
+        return Result(self, None, head, sent, None, error)
 
-    def _take_back(self) -> None:
-        """Jobs that nobody has begun are not to be done."""
-        with suppress(QueueEmpty, QueueClosedError):
-            while True:
-                self._todo.get_nowait().release()
-                self._outstanding -= 1
+    def _worker_name(self, pid: int) -> str:
+        return self._started()[1].names.get(pid, str(pid))
 
     def statistics(self) -> FarmStatistics:
         """A frozen snapshot."""
-        pool = self.pool.statistics()
-        me = next((m for m in pool.members if m.pid == os.getpid()), None)
+        pool, crew, _ = self._started()
+        seen = pool.statistics()
+        me = next((m for m in seen.members if m.pid == os.getpid()), None)
         return FarmStatistics(
             jobs=self._jobs,
-            frame_bytes=self._jobs * self._envelope.frame.nbytes,
+            failed=self._failed,
+            frame_bytes=self._bytes,
             waits=me.waits if me else 0,
             waited=me.waited if me else 0.0,
-            requeued=pool.requeued,
-            replaced=self._crew.replaced,
+            requeued=seen.requeued,
+            replaced=crew.replaced,
+            recycled=crew.recycled,
+            overdue=crew.overdue,
         )
 
-    def close(self) -> None:
-        """Let workers finish the jobs that they have begun, and close the pool. Idempotent."""
-        if not self.pool.closed:
-            self._take_back()
-            self._todo.close()
-            self._crew.dismiss()
-            self._discard_results()
-        self.pool.close()
+    # Ending.
 
-    def _discard_results(self) -> None:
-        with suppress(QueueEmpty, QueueClosedError):
-            while True:
-                self._done.get_nowait().release()
+    def close(self, *, cancel: bool = True) -> None:
+        """Let workers finish the jobs that they have begun, and close the pool. Idempotent.
+
+        cancel: futures of jobs that nobody has begun are cancelled; else they are done first.
+        """
+        with self._starting:
+            self._closed = True
+            parts = self._parts
+        if parts is None or parts[0].closed:
+            return
+        pool, crew, _ = parts
+        if self._desk is not None:
+            self._desk.close(cancel=cancel)
+        for number, stage in enumerate(_linked(self._stages)):
+            _discard(pool, stage.source)
+            pool.queue(stage.source).close()
+            crew.dismiss_stage(number)
+        crew.dismiss()
+        _discard(pool, "done")
+        pool.close()
+
+    def terminate(self) -> None:
+        """End all workers now, whatever they are doing. `close()` still has to be called."""
+        if self._parts is not None:
+            self._parts[1].terminate()
 
     def __enter__(self) -> Self:
+        self._started()
         return self
 
     def __exit__(
@@ -214,7 +319,7 @@ class Farm:
         traceback: TracebackType | None,
     ) -> None:
         if error is not None:
-            self._crew.terminate()
+            self.terminate()
         try:
             self.close()
         except LeasesAliveError:
@@ -223,81 +328,20 @@ class Farm:
                 raise
 
 
-class _Run:
-    """One call of map: hands out jobs in order, and brings their slots back in order.
+def _linked(stages: list[Stage]) -> list[Stage]:
+    """The last one's target is where results are taken."""
+    return [*stages[:-1], replace(stages[-1], target="done")]
 
-    Slots are leased in job order, together with their jobs. Were they leased by the workers,
-    later jobs could take every slot and wait, in order, for one that has none.
-    """
 
-    def __init__(self, farm: Farm, number: int, jobs: Iterable[Any]) -> None:
-        self._farm = farm
-        self._number = number
-        self._jobs = enumerate(jobs)
-        self._next_job = self._read_job()
-        self._arrived: dict[int, Lease] = {}
-        self._under_way = 0
+def _frame_bytes(frame: Frame, frame_size: int | str | None) -> int:
+    if isinstance(frame, ArraySpec):
+        return frame.nbytes
+    if frame_size is None:
+        raise ArgumentError("frame is a function: give frame_size=, the bytes of the largest")
+    return parse_size(frame_size, "frame_size")
 
-    def leases(self) -> Iterator[Lease]:
-        """The slots of all jobs, done or failed, in job order."""
-        wanted = 0
+
+def _discard(pool: Pool, queue: str) -> None:
+    with suppress(QueueEmpty, QueueClosedError):
         while True:
-            self._hand_out()
-            if wanted in self._arrived:
-                yield self._arrived.pop(wanted)
-                wanted += 1
-            elif self._next_job is None and not self._under_way:
-                return
-            elif self._farm._outstanding:
-                self._receive()
-            else:
-                self._hand_out_to(self._wait_for_slot())
-
-    def _read_job(self) -> tuple[int, bytes] | None:
-        # Packed before there is a slot for it: an error then holds none.
-        numbered = next(self._jobs, None)
-        return None if numbered is None else (numbered[0], self._farm._envelope.pack(*numbered))
-
-    def forget(self) -> None:
-        """Free what has arrived and nobody will look at."""
-        self._arrived.clear()
-
-    def _hand_out(self) -> None:
-        """Send jobs as long as there are free slots."""
-        while (
-            self._next_job is not None
-            and (lease := self._farm.pool._mapping.try_acquire(0)) is not None
-        ):
-            self._hand_out_to(lease)
-
-    def _hand_out_to(self, lease: Lease) -> None:
-        if self._next_job is not None:
-            self._farm._envelope.address(lease, self._number, *self._next_job)
-            self._farm._todo.put(lease)
-            self._under_way += 1
-            self._farm._outstanding += 1
-            self._next_job = self._read_job()
-
-    def _receive(self) -> None:
-        try:
-            lease = self._farm._done.get()
-        except QueueClosedError:
-            raise self._farm._crew.failure() from None
-        self._farm._outstanding -= 1
-        if lease.header.run != self._number:
-            lease.release()  # of a loop that was left before its end
-            return
-        self._under_way -= 1
-        self._arrived[int(lease.header.index)] = lease
-
-    def _wait_for_slot(self) -> Lease:
-        """No job is under way and no slot is free: others have them, or the caller keeps them."""
-        pool = self._farm.pool
-        while True:
-            try:
-                return pool.acquire(timeout=1)
-            except PoolExhaustedError as error:
-                mine = _survey.in_hand(pool._mapping)
-                if len(mine) == pool.slots:
-                    message = f"results that you keep hold all {len(mine)} slots: release some"
-                    raise FarmError(message, slots=mine) from error
+            pool.queue(queue).get_nowait().release()

@@ -1,0 +1,235 @@
+"""Jobs on their way out, as there are slots, and results on their way back, to whom they belong.
+
+Slots are leased in job order, together with their jobs. Were they leased by the workers,
+later jobs could take every slot and wait, in order, for one that has none.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from shmpool import _survey
+from shmpool._acquiring import acquire_or_none, fitting
+from shmpool._crew import Crew
+from shmpool._envelope import ArraySpec, Envelope, Head
+from shmpool._lease import Lease
+from shmpool._queue import Queue
+from shmpool.errors import FarmError, QueueClosedError, QueueEmpty, SizeError
+from shmpool.pool import Pool
+
+Frame = ArraySpec | Callable[[Any], ArraySpec]
+
+_LOOK = 1.0  # seconds between two looks at whether there is still something to wait for
+
+
+@dataclass(slots=True)
+class Sent:
+    """A job that is under way."""
+
+    index: int
+    job: Any
+    slot: int
+    parts: list[Lease]  # the slots that the job itself is in, where it is big
+
+
+@dataclass(slots=True)
+class Run:
+    """One source of jobs, a call of map for example, and what has arrived for it."""
+
+    number: int
+    under_way: dict[int, Sent] = field(default_factory=dict)
+    arrived: deque[tuple[Lease, Head]] = field(default_factory=deque)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A job that is ready to be sent."""
+
+    index: int
+    job: Any
+    data: bytes
+    nbytes: int  # of the slot that it needs
+    description: bytes | None
+
+
+class Dispatcher:
+    """Sends jobs and brings back their slots. Any thread may use it, each for runs of its own."""
+
+    def __init__(self, pool: Pool, envelope: Envelope, frame: Frame, crew: Crew) -> None:
+        self._pool, self._envelope, self._frame, self._crew = pool, envelope, frame, crew
+        self._todo: Queue = pool.queue("todo")
+        self._done: Queue = pool.queue("done")
+        self._runs: dict[int, Run] = {}
+        self._last = 0
+        self._lock = threading.Lock()
+        self._receiving = threading.Lock()  # whoever has it gets for all
+
+    def begin(self) -> Run:
+        """A new source of jobs."""
+        with self._lock:
+            self._last += 1
+            run = self._runs[self._last] = Run(self._last)
+        return run
+
+    def end(self, run: Run) -> None:
+        """Free what has arrived and nobody will look at; the rest when it comes."""
+        with self._lock:
+            self._runs.pop(run.number, None)
+        self._take_back()
+        for lease, _head in run.arrived:
+            lease.release()
+        run.arrived.clear()
+        for sent in run.under_way.values():
+            _release_all(sent.parts)
+
+    def _take_back(self) -> None:
+        """Jobs that nobody has begun, and nobody wants any more, are not to be done."""
+        wanted = []
+        for _ in range(self._todo.qsize()):
+            lease = self._todo._try_get()
+            if lease is None:
+                break
+            wanted.append(lease)
+        for lease in wanted:
+            if self._envelope.head(lease).run in self._runs and not self._todo.closed:
+                self._todo.put(lease)
+            else:
+                lease.release()
+
+    # Sending.
+
+    def pack(self, index: int, job: Any) -> Packed:
+        """A job, pickled, before there is a slot for it: an error then holds none."""
+        data = pickle.dumps(job, pickle.HIGHEST_PROTOCOL)
+        if isinstance(self._frame, ArraySpec):
+            return Packed(index, job, data, 0, None)
+        frame = self._frame(job)
+        if not isinstance(frame, ArraySpec):
+            raise TypeError(f"frame({job!r:.80}) returned {frame!r:.80}: it has to be an ArraySpec")
+        needed = self._envelope.slot_size(frame.nbytes)
+        fitting(self._pool._spec, needed)
+        return Packed(index, job, data, needed, self._envelope.describe(frame))
+
+    def try_send(self, run: Run, packed: Packed) -> bool:
+        """Send a job if there is a slot for it now."""
+        if len(packed.data) > self._envelope.room:
+            return self._send_big(run, packed, wait=False)
+        number = fitting(self._pool._spec, packed.nbytes) if packed.nbytes else 0
+        lease: Lease | None = self._pool._mapping.try_acquire(number)
+        if lease is None:
+            return False
+        self._send(run, packed, lease, [])
+        return True
+
+    def send(self, run: Run, packed: Packed) -> None:
+        """Send a job, waiting for a slot. Raises FarmError if there is none to wait for."""
+        if len(packed.data) > self._envelope.room:
+            self._send_big(run, packed, wait=True)
+            return
+        self._send(run, packed, self._wait_for_slot(packed.nbytes), [])
+
+    def _send(self, run: Run, packed: Packed, lease: Lease, parts: list[Lease]) -> None:
+        tickets = [int(part.share()) for part in parts]
+        self._envelope.address(
+            lease, run.number, packed.index, packed.data,
+            tickets=tickets, description=packed.description,
+        )  # fmt: skip
+        run.under_way[packed.index] = Sent(packed.index, packed.job, lease.slot, parts)
+        self._todo.put(lease)
+
+    def _send_big(self, run: Run, packed: Packed, *, wait: bool) -> bool:
+        """The job goes into shared slots of its own, and their tickets to where it would be."""
+        size = self._pool.slot_size
+        count = -(-len(packed.data) // size)
+        if count >= self._pool.slots or 8 * count > self._envelope.room:
+            message = (
+                f"job {packed.index} has {len(packed.data)} bytes when pickled: that is {count} of "
+                f"the farm's {self._pool.slots} slots, and its frame needs one more; create the "
+                f"Farm with more slots=, or with job_size={len(packed.data)}, or send a name for it"
+            )
+            raise SizeError(message, index=packed.index, needed=len(packed.data))
+        leases: list[Lease] = []
+        try:
+            for number in range(count + 1):
+                nbytes = size if number < count else packed.nbytes
+                lease = self._wait_for_slot(nbytes) if wait else self._slot_now(nbytes)
+                if lease is None:
+                    return False
+                leases.append(lease)
+            for number, part in enumerate(leases[:count]):
+                part._write_at(0, packed.data[number * size : (number + 1) * size])
+            lease = leases.pop()
+            parts, leases = leases, []
+            self._send(run, packed, lease, parts)
+        finally:
+            _release_all(leases)
+        return True
+
+    def _slot_now(self, nbytes: int) -> Lease | None:
+        lease: Lease | None = self._pool._mapping.try_acquire(fitting(self._pool._spec, nbytes))
+        return lease
+
+    def _wait_for_slot(self, nbytes: int) -> Lease:
+        """No job is under way and no slot is free: others have them, or the caller keeps them."""
+        while True:
+            lease = acquire_or_none(self._pool._mapping, nbytes, _LOOK)
+            if lease is not None:
+                return lease
+            mine = _survey.in_hand(self._pool._mapping)
+            if len(mine) == self._pool.slots:
+                message = (
+                    f"results that you keep hold all {len(mine)} slots of the farm ({mine}): "
+                    f"release some, copy what you keep, or create the Farm with more slots="
+                )
+                raise FarmError(message, slots=mine)
+
+    # Receiving.
+
+    @property
+    def under_way(self) -> int:
+        """Jobs sent and not come back, of all runs."""
+        return sum(len(run.under_way) for run in list(self._runs.values()))
+
+    def anything_for(self, run: Run) -> bool:
+        """Whether `receive` would not have to wait, as far as can be told."""
+        return bool(run.arrived) or not self._done.empty()
+
+    def receive(self, run: Run) -> tuple[Lease, Head, Sent]:
+        """The next slot that comes back for this run. Blocks; raises FarmError if none will."""
+        while True:
+            with self._receiving:
+                if not run.arrived:
+                    self._get_one()
+                if run.arrived:
+                    lease, head = run.arrived.popleft()
+                    break
+        sent = run.under_way.pop(head.number)
+        _release_all(sent.parts)
+        self._crew.progress()
+        return lease, head, sent
+
+    def _get_one(self) -> None:
+        try:
+            lease = self._done.get(timeout=_LOOK)
+        except QueueEmpty:
+            return
+        except QueueClosedError:
+            raise self._crew.failure() from None
+        head = self._envelope.head(lease)
+        run = self._runs.get(head.run)
+        if run is None:
+            lease.release()  # of a loop that was left before its end
+        else:
+            run.arrived.append((lease, head))
+
+
+def _release_all(leases: list[Lease]) -> None:
+    for lease in leases:
+        if lease.live:
+            lease.release()
+    leases.clear()

@@ -1,0 +1,122 @@
+"""The face of `concurrent.futures.Executor` over a farm, for programs that have one already."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from shmpool import _core
+from shmpool._dispatch import Sent
+from shmpool._envelope import ArraySpec, Head
+from shmpool._futures import FutureDesk
+from shmpool._lease import Lease
+from shmpool._sizes import parse_size
+from shmpool.farm import Farm
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _InFrame:
+    """What travels in place of an array that is in the slot already."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def _call(job: _Call, frame: np.ndarray[Any, Any]) -> Any:
+    function, args, kwargs = job
+    value = function(*args, **kwargs)
+    if type(value) is not np.ndarray or value.dtype.hasobject or value.dtype.names is not None:
+        return value
+    if not 0 < value.nbytes <= frame.nbytes or value.ndim > _core.MAX_DIMENSIONS:
+        return value
+    np.ndarray(value.shape, value.dtype, buffer=frame)[...] = value
+    return _InFrame(value.shape, value.dtype.str)
+
+
+class FarmExecutor(Executor):
+    """Runs calls in worker processes; an array that a call returns comes back without a pipe.
+
+    As `concurrent.futures.ProcessPoolExecutor`, which it replaces by changing one line. An
+    array of up to result_size bytes is read where its worker left it, and gives its slot back
+    when it dies; when fewer than half of the slots are free it is copied instead, so results
+    may be kept. Bigger arrays and all other values are pickled, and need job_size bytes.
+    max_workers: processes. initializer, initargs: called in each. farm: options of Farm.
+
+    >>> from math import factorial
+    >>> from shmpool import FarmExecutor
+    >>> with FarmExecutor(max_workers=1) as executor:
+    ...     list(executor.map(factorial, range(5)))
+    [1, 1, 2, 6, 24]
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        result_size: int | str = "1 MiB",
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        **farm: Any,
+    ) -> None:
+        spec = ArraySpec((parse_size(result_size, "result_size"),), np.uint8)
+        options = {"job_size": "64 KiB", "initializer": initializer, "initargs": initargs} | farm
+        self._farm = Farm(_call, spec, workers=max_workers, **options)
+        self._starting = threading.Lock()
+        self._desk: FutureDesk | None = None
+
+    @property
+    def farm(self) -> Farm:
+        """The farm behind it."""
+        return self._farm
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """A future of `fn(*args, **kwargs)`, all of which pickle. Does not block."""
+        dispatcher = self._farm._started()[2]
+        with self._starting:
+            if self._desk is None:
+                self._desk = FutureDesk(dispatcher, self._value)
+        return self._desk.submit((fn, args, kwargs))
+
+    def _value(self, lease: Lease, head: Head, sent: Sent) -> Any:
+        result = self._farm._open(lease, head, sent, yields=False)
+        value = result.value
+        if type(value) is _InFrame:
+            value = self._array(result.keep(), value)
+        else:
+            result.release()
+        return value
+
+    def _array(self, lease: Lease, value: _InFrame) -> np.ndarray[Any, Any]:
+        array = np.ndarray(value.shape, np.dtype(value.dtype), buffer=lease._memory())
+        pool = self._farm.pool
+        if 2 * pool.statistics().free >= pool.slots:
+            return array  # the lease is collected, and the array has its slot
+        copy = array.copy()
+        del array
+        lease.release()
+        return copy
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in Executor
+        """Do what was submitted, or cancel what nobody has begun, and end the workers.
+
+        wait=False returns at once; the rest is then done by a thread.
+        """
+        if not wait:
+            threading.Thread(target=self._close, args=(cancel_futures,)).start()
+            return
+        self._close(cancel_futures)
+
+    def _close(self, cancel: bool) -> None:  # noqa: FBT001
+        if self._desk is not None:
+            self._desk.close(cancel=cancel)
+        self._farm.close()
