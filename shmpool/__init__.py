@@ -10,7 +10,7 @@
 
 Floors, nothing imports upward:
     errors, _interrupts < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
-    < _explain < _attachment < _waiting < _acquiring < _writer, _record < _right
+    < _story < _explain < _attachment < _waiting < _acquiring < _writer, _record < _right
     < _lease, _borrow, _queue, _reaper, _audit < _plan < _create < pool
     < _envelope < _farm_worker < _crew < farm
 """
@@ -23,6 +23,7 @@ from shmpool._create import remove_orphan
 from shmpool._lease import Lease
 from shmpool._queue import Queue, QueueOptions
 from shmpool._statistics import ClassStatistics, MemberStatistics, PoolStatistics, Quarantined
+from shmpool._story import Transition
 from shmpool._ticket import Ticket
 from shmpool.errors import *  # noqa: F403 - every error is public; errors.__all__ names them
 from shmpool.farm import ArraySpec, Farm, FarmStatistics, RemoteTraceback, Result
@@ -49,6 +50,7 @@ __all__ = [
     "RemoteTraceback",
     "Result",
     "Ticket",
+    "Transition",
     "errors",
     "remove_orphan",
 ]
