@@ -78,6 +78,7 @@ def test_the_worked_regions_are_where_the_core_puts_them() -> None:
 def test_the_page_names_every_region() -> None:
     """What the core calls an offset has a row."""
     sizes = {"static_size", "total_size", "slot_count", "ring_cells", "sheet_stride"}
+    sizes.add("history_stride")
     assert {row[0] for row in regions()} == layout(1, 1, 1).keys() - sizes | {"header"}
 
 
@@ -105,6 +106,17 @@ def test_the_formula_gives_the_size_of_any_pool(slots: int, queues: int, members
     ring = up(8 * queues * at["ring_cells"])
     size = fixed + by_queue * queues + by_member * members + free_map + ring + by_slot * slots
     assert size == at["total_size"]
+
+
+@pytest.mark.parametrize("slots", [1, 16, 1000])
+def test_a_history_takes_what_the_page_says(slots: int) -> None:
+    """One stride for each slot, behind all else: a head, and H entries as long as it."""
+    match = re.search(r"history_stride = 128 \(1 \+ H\) = (\d+)", PAGE)
+    assert match is not None
+    with_it = _core.layout((((64, 64, slots, slots),), 1, 1, 0, 0, 16))
+    assert int(match[1]) == with_it["history_stride"] == 128 * (1 + 16)
+    assert with_it["total_size"] == with_it["history"] + slots * with_it["history_stride"]
+    assert with_it["history"] == layout(slots, 1, 1)["total_size"]
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 7, 8, 15, 16, 1000, 65535])
