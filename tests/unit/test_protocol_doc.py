@@ -126,3 +126,10 @@ def test_a_ring_has_the_cells_that_the_page_says(slots: int) -> None:
     cells = layout(slots, 1, 1)["ring_cells"]
     assert cells.bit_count() == 1
     assert 2 * slots + 2 <= cells < 4 * slots + 4
+
+
+def test_the_page_names_every_event() -> None:
+    """Number and name of what a history may hold."""
+    text = PAGE[PAGE.index("Events: 1 ") :].split("\n\n")[0]
+    named = re.findall(r"(\d+) ([a-z-]+)", text)
+    assert [(int(number), name) for number, name in named] == list(enumerate(_core.EVENTS))[1:]
