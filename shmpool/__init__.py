@@ -10,7 +10,8 @@
 
 Floors, nothing imports upward:
     errors, _interrupts < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
-    < _explain < _attachment < _touches < _waiting < _acquiring < _writer, _record < _right
+    < _story < _explain < _attachment < _touches < _waiting < _acquiring < _writer, _record
+    < _right
     < _lease, _borrow, _queue, _reaper, _audit < _plan < _create < pool
     < _remote < _envelope < _relay < _farm_worker < _crew < _dispatch < _source, _result
     < _futures < farm < executor
@@ -26,6 +27,7 @@ from shmpool._queue import Queue, QueueOptions
 from shmpool._remote import RemoteTraceback
 from shmpool._result import Result
 from shmpool._statistics import ClassStatistics, MemberStatistics, PoolStatistics, Quarantined
+from shmpool._story import Transition
 from shmpool._ticket import Ticket
 from shmpool.errors import *  # noqa: F403 - every error is public; errors.__all__ names them
 from shmpool.executor import FarmExecutor
@@ -54,6 +56,7 @@ __all__ = [
     "RemoteTraceback",
     "Result",
     "Ticket",
+    "Transition",
     "errors",
     "remove_orphan",
 ]

@@ -31,6 +31,7 @@ FOR_SPACE: int
 RELEASED: int
 PUT: int
 DETACHED: int
+EVENTS: tuple[str, ...]
 RECORDS: dict[str, dict[str, tuple[int, int]]]
 
 def layout(counts: _Counts, /) -> dict[str, int]: ...

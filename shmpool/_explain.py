@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from shmpool import _core
+from shmpool import _core, _story
 from shmpool._header import PoolSpec
 from shmpool._layout import ControlView, State, Word
 from shmpool._sizes import show_size
@@ -77,8 +77,10 @@ def stale(
         "slot": slot, "generation": generation, "current_generation": word.generation,
         "state": word.state.name, "holder": view.member_name(word.owner) if word.owner else None,
         "pid": view.pid(word.owner) if word.owner else None,
+        "history": _story.transitions(spec, view, slot),
     }  # fmt: skip
-    now = f"slot {slot} is now {what_it_is(spec, view, slot)}"
+    story = _story.tell(spec, view, slot, generation)
+    now = f"slot {slot} is now {what_it_is(spec, view, slot)}{_below(story)}"
     if how == _FORKED:
         message = f"cannot {action} {slot}@{generation}: a child inherits no rights; {now}"
         return NotOwnerError(message, **facts)
@@ -95,6 +97,10 @@ def stale(
     remedy = _remedy(spec, action, word) if word.generation == generation else ""
     message = f"cannot {action} {slot}@{generation}: {remedy or 'that right is over'}; {now}"
     return StaleTicketError(message, **facts)
+
+
+def _below(lines: str) -> str:
+    return f":\n{lines}" if lines else ""
 
 
 def _remedy(spec: PoolSpec, action: str, word: Word) -> str:
@@ -128,6 +134,7 @@ def exhausted(
     message = (
         f"{nothing_free(spec, view, smallest, starved)}; none came back in {waited:.3g} s: "
         f"release earlier, pass a longer timeout=, or create the pool with more slots"
+        f"{_below(_story.held(spec, view, first))}"
     )
     holders = _holders(view, first)
     return PoolExhaustedError(message, slots=spec.slots, holders=holders, waited=waited)

@@ -111,7 +111,7 @@ class ControlView:
         def table(name: str, dtype: np.dtype[Any], count: int) -> np.ndarray[Any, np.dtype[Any]]:
             return np.ndarray((count,), dtype, buffer=control, offset=at[name])
 
-        classes, queues, members, *_ = counts
+        classes, queues, members, _, _, history = counts
         self.status = table("status", STATUS, 1)[0]
         self.readers = np.ndarray(
             (_core.MAX_READERS,), np.uint64, buffer=control, offset=at["readers"]
@@ -124,6 +124,18 @@ class ControlView:
             (queues, at["ring_cells"]), np.uint64, buffer=control, offset=at["rings"]
         )
         self.rings = rings
+        # The head of a history is as long as an entry: a row of them for each slot.
+        rows = (at["slot_count"] if history else 0, 1 + history)
+        offset = at["history"] if history else 0
+        self._histories = np.ndarray(rows, TRANSITION, buffer=control, offset=offset)
+
+    def turns(self, slot: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
+        """Turns in the entries of a slot's history, copied; none if there is no history."""
+        return self.entries(slot)["turn"].copy()
+
+    def entries(self, slot: int) -> np.ndarray[Any, np.dtype[Any]]:
+        """The entries of a slot's history, copied in one go: some may be half written."""
+        return self._histories[slot : slot + 1, 1:].ravel().copy()
 
     def word(self, slot: int) -> Word:
         """The word of one slot, unpacked."""

@@ -1,4 +1,4 @@
-"""Sizes in bytes, as people write them: 4096, "4 KiB", "1.5 GiB", "6MB"."""
+"""Sizes in bytes, as people write them: 4096, "4 KiB", "1.5 GiB", "6MB". And ages."""
 
 from __future__ import annotations
 
@@ -49,3 +49,19 @@ def show_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def show_age(seconds: float) -> str:
+    """A time as people read it, in three digits; none is less than nothing.
+
+    >>> show_age(0.00075), show_age(0.0021), show_age(12.5), show_age(3600)
+    ('750 us', '2.10 ms', '12.5 s', '3600 s')
+    """
+    for unit, least in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= least:
+            return f"{_three_digits(seconds / least)} {unit}"
+    return f"{_three_digits(max(0.0, seconds * 1e6))} us"
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:.{0 if number >= 99.95 else 1 if number >= 9.995 else 2}f}"

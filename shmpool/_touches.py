@@ -14,8 +14,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from shmpool import _core, _explain
+from shmpool import _core, _explain, _story
 from shmpool._attachment import Attachment, attachments
+from shmpool._story import Transition
 from shmpool.errors import SegmentTruncatedError, ShmpoolError, UseAfterReleaseError
 
 P = ParamSpec("P")
@@ -70,14 +71,19 @@ def _use_after_release(touch: Touch) -> UseAfterReleaseError:
         f"{_ENDED.get(action, action)}{where}: the view is cut off and has zeros, the slot was not "
         f"touched; copy() what you keep, or end the {kind_of_right} later"
     )
-    return UseAfterReleaseError(message + _now(pool, slot), **facts)
+    now, history = _now(pool, slot, generation)
+    return UseAfterReleaseError(message + now, history=history, **facts)
 
 
-def _now(pool: str, slot: int) -> str:
+def _now(pool: str, slot: int, generation: int) -> tuple[str, list[Transition]]:
+    """What the slot is now, and in debug its story."""
     mapping = _attachment_of(pool)
     if mapping is None:
-        return ""
-    return f"; slot {slot} is now {_explain.what_it_is(mapping.spec, mapping.view(), slot)}"
+        return "", []
+    spec, view = mapping.spec, mapping.view()
+    story = _story.tell(spec, view, slot, generation)
+    now = f"; slot {slot} is now {_explain.what_it_is(spec, view, slot)}"
+    return now + (f":\n{story}" if story else ""), _story.transitions(spec, view, slot)
 
 
 def _in_thread(number: int) -> str:

@@ -146,6 +146,7 @@ class StaleTicketError(ShmpoolError):
     """A right to a slot is over.
 
     `slot`, `generation`, and what the slot is now: `current_generation`, `state`, `holder`, `pid`.
+    `history`: its last transitions, in a pool made with debug=True, where the message tells them.
     """
 
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from numpy.typing import DTypeLike
 
-from shmpool import _audit, _core, _create, _peek, _plan, _survey, _touches
+from shmpool import _audit, _core, _create, _peek, _plan, _story, _survey, _touches
 from shmpool._acquiring import acquire, fitting
 from shmpool._attachment import Attachment
 from shmpool._borrow import Borrow
@@ -25,6 +25,7 @@ from shmpool._right import Array
 from shmpool._segment import out_of_memory
 from shmpool._sizes import show_size
 from shmpool._statistics import PoolStatistics, Quarantined
+from shmpool._story import Transition
 from shmpool._ticket import Ticket
 from shmpool.errors import ArgumentError, LeasesAliveError, SizeError
 
@@ -213,6 +214,22 @@ class Pool(_core.PoolBase):
         sent on.
         """
         return _survey.quarantined(self._mapping)
+
+    def history(self, slot: int) -> tuple[Transition, ...]:
+        """The last 16 transitions of a slot, oldest first, in a pool made with debug=True.
+
+        None in other pools. Does not block, and gives the state of a moment ago. Raises
+        SizeError if there is no such slot.
+
+        >>> import shmpool
+        >>> with shmpool.Pool.create(slots=1, slot_size=64, debug=True) as pool:
+        ...     pool.acquire().release()
+        ...     [(t.what, t.generation) for t in pool.history(0)]
+        [('leased', 1), ('released', 1)]
+        """
+        if not 0 <= slot < self.slots:
+            raise SizeError(f"slot is {slot!r}: the pool has slots 0 to {self.slots - 1}")
+        return tuple(_story.transitions(self._spec, self._mapping.view(), slot))
 
     def grow(self, slots: int = 1, nbytes: int | None = None) -> int:
         """Fetch memory for up to `slots` more slots of `nbytes` bytes now: for how many.

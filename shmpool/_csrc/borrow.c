@@ -48,6 +48,7 @@ PyObject *mapping_borrow(MappingObject *self, PyObject *number)
         return mapping_fail_stale(self, "borrow", slot, generation, LIVE, 0);
     }
     sp_count(&mapping_me(self)->borrowed);
+    mapping_note(self, slot, generation, SP_WAS_BORROWED, SP_NO_QUEUE);
     mapping_count_received(self, slot);
     sp_right right = {.slot = slot, .word = sp_word(SP_SHARED, SP_NOBODY, SP_NO_QUEUE, generation)};
     return right_new(borrow_class, self, &right, true);

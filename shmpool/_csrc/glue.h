@@ -18,6 +18,7 @@
  *   queue.c     QueueBase: put and get with theirs
  *   bell.c      Bell: what a member sleeps on
  *   site.c      where in the user's code we were called from
+ *   story.c     notes of what happens to slots
  *
  * Python supplies the words: the methods _stale, _corrupt, _views and _ring of a Mapping's
  * subclass make the exceptions and open the doorbells.
@@ -29,6 +30,7 @@
 #include <Python.h>
 #include <structmember.h>
 
+#include "sp_history.h"
 #include "sp_reap.h"
 #include "sp_wait.h"
 
@@ -215,6 +217,25 @@ static inline void mapping_count_received(MappingObject *self, uint32_t slot)
 /* site.c */
 bool site_find(Site *site);
 
+/* story.c */
+void story_note(MappingObject *self, uint32_t slot, uint64_t generation, sp_event event, uint32_t queue);
+void story_reaped(MappingObject *self, uint32_t slot, uint64_t word, sp_reaped reaped, uint32_t dead);
+
+/* Note what has just happened to a slot, under the generation that it began with. */
+static inline void mapping_note(MappingObject *self, uint32_t slot, uint64_t generation, sp_event event,
+                                uint32_t queue)
+{
+    if (UNLIKELY(self->pool.geometry.history))
+        story_note(self, slot, generation, event, queue);
+}
+
+/* Note the end of a right. */
+static inline void mapping_note_end(MappingObject *self, const Right *right, sp_event event)
+{
+    mapping_note(self, right->at.slot, sp_word_generation(right->at.word),
+                 right->borrowed ? SP_WAS_RETURNED : event, SP_NO_QUEUE);
+}
+
 /* Steps in building the module: 0 or -1. */
 int module_add_geometry(PyObject *module);
 int module_add_mapping(PyObject *module);
@@ -227,5 +248,6 @@ int module_add_queue(PyObject *module);
 int module_add_bell(PyObject *module);
 int module_add_site(PyObject *module);
 int module_add_fence(PyObject *module);
+int module_add_story(PyObject *module);
 
 #endif

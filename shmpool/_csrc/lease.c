@@ -39,6 +39,8 @@ static PyObject *lease_detach(RightObject *self, PyObject *Py_UNUSED(none))
     sp_result result = sp_detach(&mapping->pool, at, clock_coarse_ns(), &ticket);
     if (result == SP_SPENT)
         return mapping_fail_corrupt(mapping, "the generations of a slot are used up");
+    if (result == SP_OK)
+        mapping_note(mapping, at->slot, sp_word_generation(at->word), SP_WAS_DETACHED, SP_NO_QUEUE);
     right_over(self, DETACHED, 0);
     if (result != SP_OK)
         return mapping_fail_stale(mapping, "detach", at->slot, sp_word_generation(at->word), LIVE, 0);
@@ -66,6 +68,7 @@ static PyObject *lease_share(RightObject *self, PyObject *Py_UNUSED(none))
         return mapping_fail_stale(mapping, "share", at->slot, sp_word_generation(at->word), LIVE, 0);
     }
     sp_count(&mapping_me(mapping)->shared);
+    mapping_note(mapping, at->slot, sp_word_generation(at->word), SP_WAS_SHARED, SP_NO_QUEUE);
     return PyLong_FromUnsignedLongLong(ticket);
 }
 
@@ -86,6 +89,7 @@ static PyObject *lease_move(RightObject *self, PyObject *object)
     Py_CLEAR(self->span);
     Py_CLEAR(heir->span);
     sp_count(&mapping_me(self->mapping)->moved);
+    mapping_note_end(self->mapping, &heir->right, SP_WAS_MOVED);
     return right_release(heir, NULL);
 }
 

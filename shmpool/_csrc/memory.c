@@ -88,6 +88,7 @@ PyObject *mapping_lease(MappingObject *mapping, uint32_t class, uint64_t now)
     if (taken != 1)
         return NULL;
     sp_count(&mapping_me(mapping)->acquired);
+    mapping_note(mapping, right.slot, sp_word_generation(right.word), SP_WAS_LEASED, SP_NO_QUEUE);
     return lease_new(mapping, &right);
 }
 

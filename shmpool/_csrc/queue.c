@@ -51,6 +51,7 @@ static PyObject *put_lease(QueueObject *self, RightObject *lease)
     if (result != SP_OK)
         return put_failed(mapping, lease, result);
     sp_count(&mapping_me(mapping)->put);
+    mapping_note(mapping, lease->right.at.slot, sp_word_generation(lease->right.at.word), SP_WAS_PUT, self->number);
     right_over(lease, PUT, self->number);
     if (mapping_ring(mapping, sp_pool_queue(&mapping->pool, self->number)->waiting) < 0)
         return NULL;
@@ -122,6 +123,7 @@ static PyObject *claim_next(QueueObject *self, uint64_t now)
     if (result != SP_OK)
         return NULL;
     sp_count(&mapping_me(mapping)->got);
+    mapping_note(mapping, right.slot, sp_word_generation(right.word), SP_WAS_GOT, self->number);
     mapping_count_received(mapping, right.slot);
     PyObject *lease = lease_new(mapping, &right);
     if (lease && mapping->pool.queue_spec[self->number - 1].maxsize &&

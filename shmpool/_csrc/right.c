@@ -148,6 +148,8 @@ PyObject *right_release(RightObject *self, PyObject *Py_UNUSED(none))
     MappingObject *mapping = self->mapping;
     bool ended = right_end(mapping, &self->right);
     uint32_t slot = self->right.at.slot;
+    if (LIKELY(ended))
+        mapping_note_end(mapping, &self->right, SP_WAS_RELEASED);
     right_over(self, RELEASED, 0);
     if (UNLIKELY(!ended))
         return mapping_fail_stale(mapping, "release", slot, sp_word_generation(self->right.at.word), LIVE, 0);

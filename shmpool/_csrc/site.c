@@ -3,13 +3,22 @@
 
 static PyObject *package; /* the directory of our own code, whose frames are nobody's fault */
 
-static bool is_ours(PyObject *filename)
+/* What we know of a file's name: modules have few, and the same objects again and again. */
+typedef struct {
+    PyObject *filename;
+    bool ours;
+    char file[sizeof(((Site *)0)->file)]; /* without its directory, cut to fit */
+} Known;
+
+static Known known_files[64];
+
+static void forget_all(void)
 {
-    return package != NULL && PyUnicode_Tailmatch(filename, package, 0, PY_SSIZE_T_MAX, -1) == 1;
+    for (size_t i = 0; i < sizeof known_files / sizeof *known_files; i++)
+        Py_CLEAR(known_files[i].filename);
 }
 
-/* The name without its directory, cut to fit. */
-static void site_fill(Site *site, PyObject *filename, int line)
+static void learn(Known *known, PyObject *filename)
 {
     Py_ssize_t length;
     const char *path = PyUnicode_AsUTF8AndSize(filename, &length);
@@ -18,7 +27,23 @@ static void site_fill(Site *site, PyObject *filename, int line)
         path = "?";
     }
     const char *slash = strrchr(path, '/');
-    snprintf(site->file, sizeof site->file, "%s", slash ? slash + 1 : path);
+    snprintf(known->file, sizeof known->file, "%s", slash ? slash + 1 : path);
+    known->ours = package != NULL && PyUnicode_Tailmatch(filename, package, 0, PY_SSIZE_T_MAX, -1) == 1;
+    Py_XSETREF(known->filename, Py_NewRef(filename));
+}
+
+/* Under the GIL. Kept names stay alive, so that an address is one name's. */
+static const Known *lookup(PyObject *filename)
+{
+    Known *known = &known_files[((uintptr_t)filename >> 5) % (sizeof known_files / sizeof *known_files)];
+    if (UNLIKELY(known->filename != filename))
+        learn(known, filename);
+    return known;
+}
+
+static void site_fill(Site *site, const Known *known, int line)
+{
+    memcpy(site->file, known->file, sizeof site->file);
     site->line = line > 0 ? (uint32_t)line : 0;
 }
 
@@ -30,9 +55,10 @@ bool site_find(Site *site)
     PyFrameObject *frame = (PyFrameObject *)Py_XNewRef((PyObject *)PyEval_GetFrame());
     while (frame != NULL && !found) {
         PyCodeObject *code = PyFrame_GetCode(frame);
-        found = !is_ours(code->co_filename);
+        const Known *known = lookup(code->co_filename);
+        found = !known->ours;
         if (found)
-            site_fill(site, code->co_filename, PyFrame_GetLineNumber(frame));
+            site_fill(site, known, PyFrame_GetLineNumber(frame));
         Py_DECREF(code);
         PyFrameObject *back = found ? NULL : PyFrame_GetBack(frame);
         Py_DECREF(frame);
@@ -47,6 +73,7 @@ static PyObject *set_package(PyObject *Py_UNUSED(module), PyObject *directory)
     if (!PyUnicode_Check(directory))
         return PyErr_Format(PyExc_TypeError, "not a directory: %R", directory);
     Py_XSETREF(package, Py_NewRef(directory));
+    forget_all();
     Py_RETURN_NONE;
 }
 

@@ -46,7 +46,10 @@ void right_end_quietly(MappingObject *mapping, const Right *right)
     /* In a forked child the right is the parent's: leave it alone. */
     if (right->epoch != fork_epoch)
         return;
-    if (right_end(mapping, right) && !right_left_read(mapping, right))
+    bool ended = right_end(mapping, right);
+    if (ended)
+        mapping_note_end(mapping, right, SP_WAS_COLLECTED);
+    if (ended && !right_left_read(mapping, right))
         mapping_ring_quietly(mapping, mapping_slot_waiting(mapping, right->at.slot));
     mapping_right_over(mapping);
 }

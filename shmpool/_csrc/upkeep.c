@@ -26,6 +26,7 @@ PyObject *mapping_claim(MappingObject *self, PyObject *number)
     sp_result result = sp_claim(&self->pool, ticket, clock_coarse_ns(), &right);
     if (result == SP_OK) {
         sp_count(&mapping_me(self)->claimed);
+        mapping_note(self, right.slot, sp_word_generation(right.word), SP_WAS_CLAIMED, SP_NO_QUEUE);
         mapping_count_received(self, right.slot);
         return lease_new(self, &right);
     }
@@ -85,6 +86,8 @@ static PyObject *mapping_reap(MappingObject *self, PyObject *number)
         uint64_t seen = sp_load_seq_cst(&self->pool.slots[slot].word);
         sp_reaped reaped = sp_reap_slot(&self->pool, slot, (uint32_t)dead);
         count[reaped]++;
+        if (UNLIKELY(self->pool.geometry.history))
+            story_reaped(self, slot, seen, reaped, (uint32_t)dead);
         if (reaped == SP_REAP_DETACHED && note_detached(self, detached, slot, seen) < 0)
             Py_CLEAR(detached);
     }
@@ -123,7 +126,10 @@ static PyObject *mapping_expire(MappingObject *self, PyObject *args)
     uint32_t slot;
     if (!PyArg_ParseTuple(args, "OK", &number, &word) || mapping_slot_from(self, number, &slot) < 0)
         return NULL;
-    return PyBool_FromLong(sp_slot_end(&self->pool, slot, word));
+    bool ended = sp_slot_end(&self->pool, slot, word);
+    if (ended)
+        mapping_note(self, slot, sp_word_generation(word), SP_WAS_EXPIRED, SP_NO_QUEUE);
+    return PyBool_FromLong(ended);
 }
 
 /* Make every slot of a new pool free, or uncommitted beyond its class's count. */

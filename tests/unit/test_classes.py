@@ -58,7 +58,7 @@ def refused(kind: type[Exception], **options: Any) -> str:
 
 def test_classes_are_sorted_by_size(make_classes: MakePool) -> None:
     """However they were named: the smallest first, and slot numbers in that order."""
-    pool = make_classes(("64 KiB", 1), (64, 3), ("4 KiB", 2, 5))
+    pool = make_classes(("64 KiB", 1), (64, 3), ("4 KiB", 2, 5), views="raise")
     classes = pool.statistics().classes
     assert [c.slot_size for c in classes] == [64, SMALL, LARGE]
     assert [c.slots for c in classes] == [3, 5, 1]

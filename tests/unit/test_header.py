@@ -72,7 +72,7 @@ def refusal(name: str, kind: type[shmpool.ShmpoolError]) -> Any:
 @pytest.fixture
 def victim(make_pool: MakePool) -> Pool:
     """A small pool that lives: two slots, one queue, two members."""
-    return make_pool(slots=2, slot_size=64, queues=("q",), members=2)
+    return make_pool(slots=2, slot_size=64, queues=("q",), members=2, views="raise")
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ HEADER_FIELDS = [
     ("record_size", [1, 64, 65_537, 0xFFFFFFFF]),
     ("history", [1, 0xFFFFFFFF]),
     ("reuse", [2, 0xFFFFFFFF]),
-    ("views", [2, (1 << 64) - 1]),
+    ("views", [0, 2, 4, (1 << 64) - 1]),  # 0 and 2: of slots in whole pages
     ("coordinator_pid", [0, 1 << 31, (1 << 64) - 1]),
 ]
 

@@ -28,6 +28,8 @@ SIZES = {
     "member": 256,
     "slot": 64,
     "sheet": 192,
+    "transition": 128,
+    "history": 128,
 }
 # Texts that take the parser of `ast.literal_eval` deeper than Python's stack goes.
 DEEP = {"signs": b"-" * 3000 + b"1", "dots": b"a" + b".a" * 3000, "sums": b"1" + b"+1" * 3000}

@@ -295,7 +295,7 @@ def test_views_of_a_collected_lease_are_not_trimmed(make_pool: MakePool) -> None
 @pytest.mark.parametrize("slot_size", [1, 64, 2000])
 def test_slots_smaller_than_a_page_keep_their_memory(make_pool: MakePool, slot_size: int) -> None:
     """They share it with others: trim gives back nothing, and harms nothing."""
-    pool = make_pool(slots=8, slot_size=slot_size)
+    pool = make_pool(slots=8, slot_size=slot_size, views="raise")
     before = memory(pool)
     with pool.acquire() as lease:
         memoryview(lease)[:] = b"x" * slot_size
@@ -305,10 +305,19 @@ def test_slots_smaller_than_a_page_keep_their_memory(make_pool: MakePool, slot_s
     assert states(pool) == {"free": 8}
 
 
+@pytest.mark.parametrize("views", ["fence", "copy"])
+def test_small_slots_that_can_be_fenced_are_trimmed(make_pool: MakePool, views: str) -> None:
+    """Each has pages of its own, and gives them back."""
+    pool = make_pool(slots=8, slot_size=64, views=views)
+    assert pool.trim() == 8 * PAGE
+    assert memory(pool) == 0
+    assert states(pool) == {"uncommitted": 8}
+
+
 def test_every_class_is_trimmed(make_pool: MakePool) -> None:
     """All but those smaller than a page; each gives whole strides."""
     classes = [(64, 4), (PAGE, 2), (5000, 2), (MIB, 1)]
-    pool = make_pool(slots=None, slot_size=None, classes=classes)
+    pool = make_pool(slots=None, slot_size=None, classes=classes, views="raise")
     kept = pool.acquire(5000)
     kept.array(5000, "u1")[:] = 9
     assert pool.trim() == 2 * PAGE + 2 * PAGE + MIB

@@ -531,8 +531,19 @@ def test_statistics_are_frozen_and_add_up(make_pool: MakePool) -> None:
 def test_slots_of_a_page_or_more_take_whole_pages(
     make_pool: MakePool, slot_size: int, stride: int
 ) -> None:
-    """Small slots start on cache lines, large ones on pages."""
-    pool = make_pool(slot_size=slot_size)
+    """Small slots start on cache lines, large ones on pages, where none of them is fenced."""
+    for views in ("raise", "ignore"):
+        pool = make_pool(slot_size=slot_size, views=views)
+        assert (pool.slot_size, pool.statistics().stride) == (slot_size, stride)
+
+
+@pytest.mark.parametrize("options", [{}, {"views": "fence"}, {"views": "copy"}])
+@pytest.mark.parametrize(("slot_size", "stride"), [(1, 4096), (4096, 4096), (4097, 8192)])
+def test_slots_that_can_be_fenced_take_whole_pages(
+    make_pool: MakePool, options: dict[str, str], slot_size: int, stride: int
+) -> None:
+    """However small they are: what is protected is pages. Fencing is the default."""
+    pool = make_pool(slot_size=slot_size, **options)
     assert (pool.slot_size, pool.statistics().stride) == (slot_size, stride)
 
 

@@ -78,6 +78,7 @@ def test_the_worked_regions_are_where_the_core_puts_them() -> None:
 def test_the_page_names_every_region() -> None:
     """What the core calls an offset has a row."""
     sizes = {"static_size", "total_size", "slot_count", "ring_cells", "sheet_stride"}
+    sizes.add("history_stride")
     assert {row[0] for row in regions()} == layout(1, 1, 1).keys() - sizes | {"header"}
 
 
@@ -107,6 +108,17 @@ def test_the_formula_gives_the_size_of_any_pool(slots: int, queues: int, members
     assert size == at["total_size"]
 
 
+@pytest.mark.parametrize("slots", [1, 16, 1000])
+def test_a_history_takes_what_the_page_says(slots: int) -> None:
+    """One stride for each slot, behind all else: a head, and H entries as long as it."""
+    match = re.search(r"history_stride = 128 \(1 \+ H\) = (\d+)", PAGE)
+    assert match is not None
+    with_it = _core.layout((((64, 64, slots, slots),), 1, 1, 0, 0, 16))
+    assert int(match[1]) == with_it["history_stride"] == 128 * (1 + 16)
+    assert with_it["total_size"] == with_it["history"] + slots * with_it["history_stride"]
+    assert with_it["history"] == layout(slots, 1, 1)["total_size"]
+
+
 @pytest.mark.parametrize("slots", [1, 2, 3, 7, 8, 15, 16, 1000, 65535])
 def test_a_ring_has_the_cells_that_the_page_says(slots: int) -> None:
     """The power of two from 2 S + 2 on."""
@@ -114,3 +126,10 @@ def test_a_ring_has_the_cells_that_the_page_says(slots: int) -> None:
     cells = layout(slots, 1, 1)["ring_cells"]
     assert cells.bit_count() == 1
     assert 2 * slots + 2 <= cells < 4 * slots + 4
+
+
+def test_the_page_names_every_event() -> None:
+    """Number and name of what a history may hold."""
+    text = PAGE[PAGE.index("Events: 1 ") :].split("\n\n")[0]
+    named = re.findall(r"(\d+) ([a-z-]+)", text)
+    assert [(int(number), name) for number, name in named] == list(enumerate(_core.EVENTS))[1:]

@@ -67,6 +67,7 @@ PUBLIC = [
     "SlotOverflowError",
     "StaleTicketError",
     "Ticket",
+    "Transition",
     "TooManyMembersError",
     "TruncatedSegmentError",
     "UnsupportedPlatformError",
