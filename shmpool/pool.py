@@ -54,7 +54,6 @@ class Pool(_core.PoolBase):
         estate: _create.Estate | None = None,
     ) -> None:
         """Use `create` or `attach`."""
-        _touches.watch()
         self._bind(mapping)
         self._spec: PoolSpec = mapping.spec
         self._queues: dict[str, Queue] = {}
@@ -120,6 +119,7 @@ class Pool(_core.PoolBase):
         spec = _plan.plan(
             size_classes, queues, name, header, members, reuse, views, orphan_grace, diagnostics
         )
+        _touches.watch()
         with held_back():  # half a pool would have nobody to unlink it
             return cls(*_found(spec, spin, member_name or _own_name()))
 
@@ -131,6 +131,7 @@ class Pool(_core.PoolBase):
         VersionError, ForeignSegmentError, TruncatedSegmentError, CorruptSegmentError,
         PidNamespaceError, TooManyMembersError, PoolClosedError, CoordinatorDiedError.
         """
+        _touches.watch()
         return cls(_create.join(name, spin, member_name or _own_name()))
 
     def __reduce__(self) -> tuple[Any, ...]:
