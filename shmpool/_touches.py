@@ -93,13 +93,13 @@ def _attachment_of(pool: str) -> Attachment | None:
     return next((mapping for mapping in attachments() if mapping.spec.name == pool), None)
 
 
-def _then_stand_first(install: Callable[P, T]) -> Callable[P, T]:
+def _then(install: Callable[P, T], stand_first: Callable[[], None]) -> Callable[P, T]:
     @functools.wraps(install)
     def installed(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return install(*args, **kwargs)
         finally:
-            _core.stand_first()
+            stand_first()
 
     installed.__shmpool__ = True  # type: ignore[attr-defined]
     return installed
@@ -114,11 +114,15 @@ def watch() -> None:
     that comes later would take a touched fence for a crash, and nothing tells us of it.
     """
     _core.watch_truncation()
-    modules: tuple[tuple[Any, str], ...] = ((signal, "signal"), (faulthandler, "enable"))
-    for module, name in modules:
+    changes: tuple[tuple[Any, str, Callable[[], None]], ...] = (
+        (signal, "signal", _core.stand_first),
+        (faulthandler, "enable", _core.faulthandler_enabled),
+        (faulthandler, "disable", _core.faulthandler_disabled),
+    )
+    for module, name, stand_first in changes:
         install = getattr(module, name)
         if not hasattr(install, "__shmpool__"):
-            setattr(module, name, _then_stand_first(install))
+            setattr(module, name, _then(install, stand_first))
 
 
 _core.set_touch_reporter(report)
