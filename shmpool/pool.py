@@ -282,8 +282,7 @@ class Pool(_core.PoolBase):
         if self._mapping.closed:
             return
         if os.getpid() == self._pid:
-            with held_back():
-                self._finish()
+            self._finish()
         else:
             self._mapping.leave()  # a forked child: only its own membership ends
         # They refer to us: without them the memory goes with the last reference, not some day.
@@ -348,10 +347,11 @@ def _own_name() -> str:
 
 def _close(mapping: Attachment, reaper: Reaper | None, estate: _create.Estate | None) -> None:
     """Do everything that closing does, without the Pool: it may be gone already."""
-    if reaper is not None:
-        mapping.status = Status.CLOSED
-        mapping.ring_all()
-        reaper.stop()
-    mapping.leave()
-    if estate is not None:
-        estate.unlink()
+    with held_back():  # half of it would leave names behind
+        if reaper is not None:
+            mapping.status = Status.CLOSED
+            mapping.ring_all()
+            reaper.stop()
+        mapping.leave()
+        if estate is not None:
+            estate.unlink()

@@ -117,7 +117,6 @@ static void note(Region *region, const Cell *cell, const void *address, TouchKin
         sp_store_release(&touch->state, NOTE_READY);
     }
     sp_store_release(&touches_pending, 1);
-    ask_to_report();
 }
 
 /* --- answering ------------------------------------------------------------------------- */
@@ -303,7 +302,7 @@ static void step_aside(const Post *post, const siginfo_t *info, bool ignored)
         raise(post->signal);
 }
 
-/* With the mask that the system would have set: ours has more. */
+/* With the mask that the system would have set. */
 static void call_before(const Post *post, const struct sigaction *before, siginfo_t *info, void *context)
 {
     sigset_t mask, old;
@@ -345,26 +344,57 @@ static void pass_on(Post *post, siginfo_t *info, void *context)
     passing_end(mine);
 }
 
-static void on_segv(int Py_UNUSED(signal), siginfo_t *info, void *context)
+static bool answer_signal(const Post *post, const siginfo_t *info, const void *context)
+{
+    answer_begin();
+    bool answered = post == &segv ? answer_touch(info, context) : answer_truncation(info);
+    answer_end();
+    return answered;
+}
+
+static void signals_block(sigset_t *old)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t others;
+    sigfillset(&others);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        sigdelset(&others, faults[i]);
+    pthread_sigmask(SIG_BLOCK, &others, old);
+}
+
+/* Other signals wait, in the main thread for no longer than it takes to ask: what it blocks goes
+ * to another thread, where CPython's handler finds nothing to do for it and takes away the mark
+ * that makes the interpreter look at its list. */
+static bool answer(const Post *post, const siginfo_t *info, const void *context)
+{
+    bool is_main = (uint64_t)syscall(SYS_gettid) == sp_load_relaxed(&main_thread);
+    sigset_t old;
+    if (is_main && !answer_signal(post, info, context))
+        return false;
+    signals_block(&old);
+    bool answered = is_main || answer_signal(post, info, context);
+    if (answered && sp_load_relaxed(&touches_pending))
+        ask_to_report();
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return answered;
+}
+
+static void on_fault(Post *post, siginfo_t *info, void *context)
 {
     int error = errno;
-    answer_begin();
-    bool answered = answer_touch(info, context);
-    answer_end();
-    if (!answered)
-        pass_on(&segv, info, context);
+    if (!answer(post, info, context))
+        pass_on(post, info, context);
     errno = error;
+}
+
+static void on_segv(int Py_UNUSED(signal), siginfo_t *info, void *context)
+{
+    on_fault(&segv, info, context);
 }
 
 static void on_bus(int Py_UNUSED(signal), siginfo_t *info, void *context)
 {
-    int error = errno;
-    answer_begin();
-    bool answered = answer_truncation(info);
-    answer_end();
-    if (!answered)
-        pass_on(&bus, info, context);
-    errno = error;
+    on_fault(&bus, info, context);
 }
 
 /* --- standing first -------------------------------------------------------------------- */
@@ -439,10 +469,7 @@ static int stand_first(Post *post, bool after_faulthandler)
     if (same_handler(&now, &ours))
         return 0;
     remember(post, &now, after_faulthandler);
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
-    sigfillset(&ours.sa_mask);
-    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
-        sigdelset(&ours.sa_mask, faults[i]);
+    sigemptyset(&ours.sa_mask);
     return sigaction(post->signal, &ours, NULL);
 }
 

@@ -55,6 +55,30 @@ def raised(kind, call, *arguments):
 def told(call, *arguments):
     return raised(UseAfterReleaseError, call, *arguments)
 
+@contextlib.contextmanager
+def untold():
+    "What other threads touch meanwhile is told at the end."
+    shmpool._core.hold_touches(True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(UseAfterReleaseError):
+            shmpool._core.hold_touches(False)
+            nothing()
+
+class Hammer:
+    "A raw thread that writes to memory all the time."
+    def __init__(self, where, length, byte):
+        self.job = POINTER(c.hammer_begin(where, length, byte))
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        c.hammer_end(self.job)
+    def strike(self, times=1):
+        before = c.hammer_rounds(self.job)
+        while c.hammer_rounds(self.job) < before + times:
+            pass
+
 def unharmed(pool, value=7):
     with pool.acquire() as lease:
         assert (lease.array(lease.nbytes, "u1") == value).all()
@@ -87,7 +111,9 @@ def touching(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def run(library: str, program: str, *arguments: str, options: tuple[str, ...] = ()) -> tuple[int, str, str]:
+def run(
+    library: str, program: str, *arguments: str, options: tuple[str, ...] = ()
+) -> tuple[int, str, str]:
     """Run a program: exit code, stdout, stderr. A core is nobody's business."""
     command = [sys.executable, *options, "-c", PRELUDE + program, library, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -225,3 +251,561 @@ def test_a_fault_that_is_not_ours_goes_where_it_would_have_gone(which: str, touc
     """
     code, out, err = run(touching, COMPARED, which)
     assert (code, out) == (0, ""), err
+
+
+SCENARIOS = {
+    "our handlers come when they are needed": r"""
+def caught(number):
+    status = pathlib.Path("/proc/self/status").read_text()
+    return bool(int(status.split("SigCgt:")[1].split()[0], 16) >> number - 1 & 1)
+assert not caught(signal.SIGSEGV) and not caught(signal.SIGBUS)
+pool = make()
+assert not caught(signal.SIGSEGV) and caught(signal.SIGBUS)
+view = fence(pool)
+assert caught(signal.SIGSEGV)
+pool.close()
+""",
+    "a touch is told in each of its ways": r"""
+with make(slots=2, slot_size=4 * PAGE) as pool:
+    view = fence(pool)
+    for number in range(3):  # it is closed again each time
+        error = told(view.__getitem__, 5)
+        assert (error.offset, error.write, error.slot) == (5, False, 0), vars(error)
+        error = told(view.__setitem__, 2 * PAGE + number, 1)
+        assert (error.offset, error.write) == (2 * PAGE + number, True)
+    told(view.sum)  # numpy lets go of the GIL
+    told(np.add, view, 1, view)
+    told(memoryview(view).tobytes)
+    told(c.memset, at(view), 1, 4 * PAGE)  # and so does ctypes
+    told(c.touch_in_threads, at(view), 4 * PAGE, 9, 1)  # never seen by Python
+    for _ in range(50):
+        told(c.touch_in_threads, at(view), 4 * PAGE, 9, 8) if view[0] == 0 else None
+    unharmed(pool)
+""",
+    "handlers that jump out, and those that repair": r"""
+for way in ("before", "after"):
+    if way == "before":
+        c.install(b"jump", signal.SIGSEGV)
+    with make() as pool:
+        view = fence(pool)
+        if way == "after":
+            c.install(b"jump", signal.SIGSEGV)
+            other = fence(pool)
+        assert [c.touch_or_jump(POINTER(16)) for _ in range(5)] == [1] * 5
+        assert c.jump_in_threads(POINTER(16), 200) == 200
+        assert c.touch_or_jump(POINTER(16)) == 1
+        assert told(c.touch_or_jump, at(view))
+        c.install(b"repair", signal.SIGSEGV)
+        other = fence(pool)
+        for _ in range(3):
+            c.touch(POINTER(c.memory_to_repair()))
+            told(c.touch, at(view))
+""",
+    "who comes and goes is remembered once": r"""
+with make() as pool:
+    view = fence(pool)
+    for _ in range(1000):
+        signal.signal(signal.SIGSEGV, lambda *_: None)
+        faulthandler.enable()
+        faulthandler.disable()
+        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+    told(c.touch, at(view))
+    code = in_child(lambda: c.touch(POINTER(16)))
+    assert code == -signal.SIGSEGV, code
+""",
+    "two at once, and while fences come and go": r"""
+with make() as pool:
+    for number in range(100):
+        with untold():
+            view = fence(pool, number)
+            c.touch_in_threads(at(view), PAGE, 255, 8)
+            unharmed(pool, number)
+    for number in range(100):
+        with untold(), Hammer(at(view), PAGE, 255) as hammer:
+            other = fence(pool, number)
+            hammer.strike()
+            unharmed(pool, number)
+            other = None
+            hammer.strike()
+            unharmed(pool, number)
+        view = fence(pool, number)
+""",
+    "a writer that goes on while its lease ends": r"""
+with make() as pool:
+    for number in range(200):
+        with untold():
+            lease = pool.acquire()
+            view = lease.array(PAGE, "u1")
+            view[:] = number
+            with Hammer(at(view), PAGE, number) as hammer:
+                hammer.strike()
+                lease.release()
+                hammer.strike(2)
+            unharmed(pool, number)
+""",
+    "a writer that goes on while the slot is shared and released": r"""
+with make() as pool:
+    for number in range(200):
+        with untold():
+            lease = pool.acquire()
+            view = lease.array(PAGE, "u1")
+            view[:] = 7
+            with Hammer(at(view), PAGE, 7) as hammer:
+                ticket = lease.share()
+                hammer.strike()
+                borrow = pool.borrow(ticket)
+                lease.release()
+                hammer.strike(2)  # not stuck in a fault
+            assert (borrow.array(PAGE, "u1") == 7).all()
+            borrow.release()
+            lease = borrow = view = None
+            unharmed(pool, 7)
+""",
+    "a wild pointer into places that slots move to": r"""
+with make() as pool:
+    view = fence(pool)
+    other = fence(pool)  # the slot's home is behind one fence, its next place behind another
+    hold = shmpool._core.hold_touches
+    with untold(), Hammer(at(other, 1), 1, 255):
+        del other  # nobody's address now, and it is touched all the time
+        for number in range(300):
+            with pool.acquire() as lease:  # comes there and goes away again
+                kept = lease.array(PAGE, "u1")
+                kept[2:] = number % 256
+            with pool.acquire() as lease:
+                assert (lease.array(PAGE, "u1")[2:] == number % 256).all()
+        lease = kept = None
+""",
+    "forks: the parent's fence, the child's, and one that was just touched": r"""
+import multiprocessing as mp
+def touch_again():
+    error = told(c.touch, at(view))
+    assert error.thread == os.getpid(), vars(error)
+    told(view.__getitem__, 1)
+def own_fence():
+    mine = fence(pool, 8)
+    told(mine.__getitem__, 1)
+    told(c.touch_in_threads, at(mine), PAGE, 9, 2)
+    unharmed(pool, 8)
+def both():
+    touch_again()
+    own_fence()
+with make(slots=2, slot_size=PAGE) as pool:
+    view = fence(pool)
+    for body in (touch_again, own_fence, both):
+        assert in_child(body) == 0
+        child = mp.get_context("fork").Process(target=body)
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+    unharmed(pool, 8)
+    # What the parent touched is told there; in the child it is closed again.
+    def not_told_but_closed():
+        nothing()
+        pool._mapping.check()
+        told(c.touch, at(view))
+    shmpool._core.hold_touches(True)
+    c.touch_in_threads(at(view), 1, 9, 1)
+    nothing()
+    assert in_child(not_told_but_closed) == 0
+    told(shmpool._core.hold_touches, False)
+""",
+    "forks in the middle of touches": r"""
+with make(slots=2) as pool:
+    for _ in range(50):
+        with untold():
+            view = fence(pool)
+            with Hammer(at(view), PAGE, 9):
+                assert in_child(lambda: told(c.touch, at(view))) == 0
+    del view
+    unharmed(pool)
+""",
+    "nothing is left half made or half closed": r"""
+from shmpool import _create, _reaper
+for handler in (signal.default_int_handler, signal.SIG_IGN, signal.SIG_DFL):
+    signal.signal(signal.SIGINT, handler)
+    with make() as pool:
+        view = fence(pool)
+        open_up, stop = _create.open_up, _reaper.Reaper.stop
+        done = []
+        def opened(mapping):
+            open_up(mapping)
+            c.touch(at(view))
+            nothing()
+            done.append("opened")
+        def stopped(reaper):
+            c.touch(at(view))
+            nothing()
+            stop(reaper)
+            done.append("stopped")
+        _create.open_up, _reaper.Reaper.stop = opened, stopped
+        sys.unraisablehook = lambda what: done.append("told twice")
+        with contextlib.suppress(UseAfterReleaseError):
+            told(make)  # and it is closed, since nobody has it
+        assert done == ["opened", "stopped", "told twice"], done
+        _create.open_up = open_up
+        other = make()
+        done.clear()
+        told(other.close)
+        assert done == ["stopped"], done
+        assert other.closed and signal.getsignal(signal.SIGINT) == handler
+        other.close()
+        _reaper.Reaper.stop = stop
+        left = [name for name in os.listdir("/dev/shm") if pool.name not in name]
+        assert not left, (pool.name, left)
+        told(c.touch, at(view))
+""",
+    "where it is raised": r"""
+with make() as pool:
+    view = fence(pool)
+    def generate():
+        with contextlib.suppress(ZeroDivisionError):
+            yield view[0]
+            yield nothing()
+    assert told(list, generate()).offset == 0
+    def fail():
+        try:
+            1 / 0
+        except ZeroDivisionError:
+            view[1] = 1
+            nothing()
+    error = told(fail)
+    assert isinstance(error.__context__, ZeroDivisionError)
+    cleaned = []
+    def clean():
+        try:
+            view[2]
+            nothing()
+        finally:
+            cleaned.append(1)
+    told(clean)
+    assert cleaned == [1]
+    class Thing:
+        def __del__(self):
+            view[3]
+            nothing()
+    seen = []
+    sys.unraisablehook = lambda what: seen.append(type(what.exc_value))
+    with contextlib.suppress(UseAfterReleaseError):
+        del_me = Thing()
+        del del_me
+        nothing()
+        assert seen == [UseAfterReleaseError], seen
+    # Ctrl-C comes too, one after the other.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    def both():
+        view[4]
+        signal.raise_signal(signal.SIGINT)
+        nothing()
+    errors = []
+    try:
+        try:
+            both()
+        except (UseAfterReleaseError, KeyboardInterrupt) as error:
+            errors += [error]
+            nothing()
+    except (UseAfterReleaseError, KeyboardInterrupt) as error:
+        errors += [error]
+    assert {type(error) for error in errors} == {UseAfterReleaseError, KeyboardInterrupt}, errors
+    unharmed(pool)
+""",
+    "a main thread that waits": r"""
+with make(slots=2, queues=("a",)) as pool:
+    view = fence(pool)
+    begun, go_on = threading.Event(), threading.Event()
+    def touch():
+        begun.wait()
+        c.touch(at(view))
+        go_on.set()
+    thread = threading.Thread(target=touch)
+    thread.start()
+    def wait():
+        begun.set()
+        go_on.wait()
+        thread.join()
+    told(wait)
+    thread.join()
+    view = fence(pool)
+    thread = threading.Thread(target=c.touch, args=(at(view),))
+    def wait_for_ever():
+        thread.start()
+        pool.queue("a").get()
+    error = told(wait_for_ever)
+    thread.join()
+    assert error.thread == thread.native_id
+    # A thread that calls us again is told itself, if the main thread is not faster.
+    view = fence(pool)
+    here, others = [], []
+    def touch_and_call():
+        c.touch(at(view))
+        try:
+            pool.acquire().release()
+        except UseAfterReleaseError as error:
+            here.append(error)
+    thread = threading.Thread(target=touch_and_call)
+    try:
+        thread.start()
+        while not here:
+            nothing()
+    except UseAfterReleaseError as error:
+        others.append(error)
+    thread.join()
+    assert len(here + others) == 1
+""",
+    "many threads of numpy": r"""
+from concurrent.futures import ThreadPoolExecutor
+with make(slots=1, slot_size=256 * PAGE) as pool, ThreadPoolExecutor(4) as executor:
+    for _ in range(20):
+        view = fence(pool)
+        with contextlib.suppress(UseAfterReleaseError):
+            futures = [executor.submit(np.sum, view[n::4]) for n in range(4)]
+            for future in futures:
+                future.result()
+            nothing()
+            raise AssertionError("not told")
+        with contextlib.suppress(UseAfterReleaseError):
+            executor.submit(nothing).result()
+        unharmed(pool)
+        view = futures = None
+""",
+    "a full list of pending calls": r"""
+with make() as pool:
+    view = fence(pool)
+    add = ctypes.cast(ctypes.pythonapi.Py_AddPendingCall, POINTER)
+    c.touch_with_a_full_list(add, at(view))
+    nothing()
+    told(pool.acquire)
+    assert told(c.touch, at(view))
+""",
+    "a file whose name is cut in half a character": r"""
+code = compile("lease.release()", "x" * 44 + "äöüß" * 8 + ".py", "exec")
+with make() as pool:
+    lease = pool.acquire()
+    view = lease.array(PAGE, "u1")
+    exec(code)
+    error = told(view.__getitem__, 0)
+    assert error.file.startswith("x" * 44), error.file
+""",
+    "a system call is not a touch": r"""
+with make() as pool:
+    view = fence(pool)
+    with open("/dev/null", "wb", buffering=0) as null, open("/dev/zero", "rb", buffering=0) as zero:
+        for call in (null.write, lambda view: os.writev(pipe[1], [view]), zero.readinto):
+            pipe = os.pipe()
+            if call == null.write:
+                continue  # /dev/null does not look
+            error = raised(OSError, call, view)
+            assert error.errno == 14, error
+    nothing()
+    pool._mapping.check()  # nothing was touched
+    unharmed(pool)
+    told(c.touch, at(view))
+""",
+    "storms of signals": r"""
+counts = [0, 0]
+def count(number, _):
+    counts[number == signal.SIGPROF] += 1
+signal.signal(signal.SIGALRM, count)
+signal.signal(signal.SIGPROF, count)
+signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+signal.setitimer(signal.ITIMER_PROF, 1e-3, 1e-3)
+with make(slots=2, slot_size=16 * PAGE) as pool:
+    done = 0
+    while done < 2000 or min(counts) < 20:
+        view = fence(pool, done % 256)
+        try:
+            view[done % view.size] = 255
+            while True:  # a signal that hits another thread can take Python's mark of pending calls
+                nothing()
+        except UseAfterReleaseError:
+            pass
+        unharmed(pool, done % 256)
+        done += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+""",
+    "a hundred thousand touches": r"""
+def memory():
+    maps = pathlib.Path("/proc/self/maps").read_text().splitlines()
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return len(maps), pages * PAGE
+with make(slots=2, slot_size=4 * PAGE) as pool:
+    view = fence(pool)
+    def touch(times):
+        for number in range(times):
+            try:
+                view[number % view.size] = 255
+                nothing()
+            except UseAfterReleaseError as error:
+                assert error.offset == number % view.size
+            else:
+                raise AssertionError(number)
+    touch(1000)
+    before = memory()
+    touch(99_000)
+    after = memory()
+    assert after[0] <= before[0] + 2 and after[1] < before[1] + (4 << 20), (before, after)
+    unharmed(pool)
+    for _ in range(1000):
+        view = fence(pool)
+        told(view.__getitem__, 0)
+    assert memory()[0] <= before[0] + 8
+""",
+}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_touches(scenario: str, touching: str) -> None:
+    """Every touch is told of, no slot is harmed, and nothing hangs or dies."""
+    assert run(touching, SCENARIOS[scenario]) == QUIET
+
+
+AT_EXIT = {
+    "fences that stand": ("pool = make(); view = fence(pool)", ""),
+    "touched in the last statement": (
+        "pool = make(); view = fence(pool); view[0] = 1",
+        "UseAfterReleaseError",
+    ),
+    "touched in atexit": (
+        "pool = make(); view = fence(pool)\natexit.register(lambda: (view.sum(), nothing()))",
+        "UseAfterReleaseError",
+    ),
+    "touched when modules are taken down": (
+        "pool = make(); view = fence(pool)\n"
+        "class Late:\n"
+        " def __init__(self): self.view = view\n"
+        " def __del__(self): self.view[0] = 1; len(self.view)\n"
+        "sys.kept = Late()",
+        "",
+    ),
+    "touched when Python is over": (
+        "pool = make(); view = fence(pool); c.touch_at_exit(at(view)); sys.kept = view\n"
+        "ctypes.pythonapi.Py_IncRef(ctypes.py_object(view))",
+        "",
+    ),
+    "touched by a raw thread all the time": (
+        "pool = make(); view = fence(pool); shmpool._core.hold_touches(True)\n"
+        "ctypes.pythonapi.Py_IncRef(ctypes.py_object(view)); hammer = Hammer(at(view), PAGE, 9)\n"
+        "hammer.strike()",
+        "",
+    ),
+    "touched by a daemon all the time": (
+        "pool = make(); view = fence(pool); begun = threading.Event()\n"
+        "shmpool._core.hold_touches(True)\n"
+        "def go_on():\n"
+        " while True: view.fill(1); begun.set()\n"
+        "threading.Thread(target=go_on, daemon=True).start(); begun.wait()",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", AT_EXIT)
+def test_the_interpreter_ends_with_fences_standing(case: str, touching: str) -> None:
+    """Exit code 0: told where there is somebody to tell, else in silence."""
+    program, words = AT_EXIT[case]
+    code, out, err = run(touching, program)
+    assert (code, out) == (0, ""), err
+    assert words in err if words else not err, err
+
+
+OVERFLOW = r"""
+if sys.argv[2] == "before":
+    faulthandler.enable()
+pool = make()
+if sys.argv[3] == "fenced":
+    view = fence(pool)
+if sys.argv[2] == "after":
+    faulthandler.enable()
+pool.close()
+if sys.argv[3] == "fenced":
+    told(c.touch, at(view))
+    del view
+c.overflow(1)
+"""
+
+
+@pytest.mark.parametrize("enabled", ["before", "after", "never"])
+def test_an_overflow_of_the_stack_is_reported_as_before(enabled: str, touching: str) -> None:
+    """On faulthandler's alternate stack, through our handler or not: SIGSEGV, and the traceback once."""
+    ends = [run(touching, OVERFLOW, enabled, fenced) for fenced in ("", "fenced")]
+    words = [err.count("Fatal Python error: Segmentation fault") for _, _, err in ends]
+    traces = [err.count('File "<string>", line') for _, _, err in ends]
+    assert [code for code, _, _ in ends] == [-11, -11], ends
+    assert words == [enabled != "never"] * 2, ends
+    assert traces == [traces[0]] * 2, ends
+
+
+# --- memory that is gone ------------------------------------------------------------------------
+
+CUT = r"""
+how, where = sys.argv[2:4]
+pool = make(slots=3, slot_size=4 * PAGE, queues=("a",))
+lease, other = pool.acquire(), pool.acquire()
+view = lease.array(lease.nbytes, "u1")
+view[:] = 7
+path = f"/dev/shm/{pool.name}" + (".slab0" if where == "slab" else "")
+
+def cut():
+    if where == "page":
+        os.truncate(path, PAGE)
+    else:
+        os.truncate(path, 0)
+
+def use():
+    if how == "view":
+        cut()
+        view[2 * PAGE + 5] = 1
+    elif how == "reaper":
+        cut()
+        while True:
+            nothing()
+    elif how == "put":
+        cut()
+        pool.queue("a").put(other)
+    elif how == "get":
+        pool.queue("a").put(other)
+        cut()
+        pool.queue("a").get(timeout=1)
+    elif how == "release":
+        cut()
+        other.release()
+    elif how == "acquire":
+        cut()
+        pool.acquire()
+    elif how == "thread":
+        cut()
+        thread = threading.Thread(target=c.touch, args=(at(view),))
+        thread.start()
+        thread.join()
+
+error = raised(SegmentTruncatedError, use)
+assert pool.name in str(error) and "close the pool" in str(error), error
+while True:  # the reaper may come upon it a second time
+    try:
+        nothing()
+        queue = pool.queue("a")
+        for call in (pool.acquire, pool.acquire_nowait, lambda: pool.acquire(timeout=0), queue.get,
+                     lambda: pool.claim(1 << 20), lambda: pool.borrow(1 << 20), pool.grow, pool.trim):
+            raised(SegmentTruncatedError, call)
+        break
+    except SegmentTruncatedError:
+        pass
+while not pool._mapping.closed:
+    with contextlib.suppress(SegmentTruncatedError, shmpool.LeasesAliveError):
+        pool.close()
+with contextlib.suppress(SegmentTruncatedError):
+    nothing()
+left = [name for name in os.listdir("/dev/shm") if pool.name in name]
+assert not left, left
+"""
+
+
+@pytest.mark.parametrize("where", ["slab", "control", "page"])
+@pytest.mark.parametrize("how", ["view", "thread", "acquire", "release", "put", "get", "reaper"])
+def test_a_segment_that_is_cut_is_an_error(how: str, where: str, touching: str) -> None:
+    """SegmentTruncatedError, and no signal; so are further calls; close() leaves nothing behind."""
+    slab_only = how in {"view", "thread"}
+    if slab_only != (where == "slab"):
+        pytest.skip("nobody looks there")
+    assert run(touching, CUT, how, where) == QUIET
