@@ -62,7 +62,7 @@ void answers_settle(void)
 /* --- notes of what was touched --------------------------------------------------------- */
 
 typedef enum { NOTE_FREE = 0, NOTE_TAKEN, NOTE_READY } NoteState;
-typedef enum { TOUCH_UNKNOWN = -1, TOUCH_READ = 0, TOUCH_WRITE = 1, TOUCH_TRUNCATED = 2 } TouchKind;
+typedef enum { TOUCH_UNKNOWN = -1, TOUCH_READ = 0, TOUCH_WRITE = 1, SLAB_GONE = 2, CONTROL_GONE = 3 } TouchKind;
 
 typedef struct {
     sp_atomic_u64 state;
@@ -99,21 +99,22 @@ static Touch *touch_take(void)
     return NULL; /* enough is known already */
 }
 
+static void note_fill(Touch *touch, Region *region, const Cell *cell, uint64_t offset)
+{
+    touch->region = region;
+    touch->index = region->stride ? (uint32_t)(offset / region->stride) : 0;
+    touch->offset = region->stride ? offset % region->stride : offset;
+    memcpy(touch->pool, region->pool, sizeof touch->pool);
+    touch->of = cell && cell->of ? *cell->of : (Obituary){.slot = region->first + touch->index};
+    touch->thread = (uint64_t)syscall(SYS_gettid);
+}
+
 static void note(Region *region, const Cell *cell, const void *address, TouchKind kind)
 {
     Touch *touch = touch_take();
     if (touch != NULL) {
-        touch->region = region;
-        touch->index = cell ? (uint32_t)(cell - region->cells) : 0;
-        memcpy(touch->pool, region->pool, sizeof touch->pool);
-        touch->of = cell && cell->of ? *cell->of : (Obituary){.slot = region->first};
-        if (cell && !cell->of)
-            touch->of.slot += touch->index;
-        touch->offset = (uintptr_t)address - sp_load_relaxed(&region->base);
-        if (cell)
-            touch->offset %= region->stride;
+        note_fill(touch, region, cell, (uintptr_t)address - sp_load_relaxed(&region->base));
         touch->kind = kind;
-        touch->thread = (uint64_t)syscall(SYS_gettid);
         sp_store_release(&touch->state, NOTE_READY);
     }
     sp_store_release(&touches_pending, 1);
@@ -207,7 +208,7 @@ static bool answer_truncation(const siginfo_t *info)
     if (cell != NULL)
         sp_store_release(&cell->state, CELL_BROKEN);
     sp_store_release(&region->mapping->truncated, 1);
-    note(region, cell, info->si_addr, TOUCH_TRUNCATED);
+    note(region, cell, info->si_addr, region->stride ? SLAB_GONE : CONTROL_GONE);
     return true;
 }
 
@@ -503,7 +504,7 @@ static PyObject *touch_as_tuple(const Touch *touch)
  * long as it likes: that is told once. */
 static void touch_done(Touch *touch, uint64_t thread)
 {
-    if (touch->thread == thread && touch->kind != TOUCH_TRUNCATED)
+    if (touch->thread == thread && touch->kind < SLAB_GONE)
         place_close_again(touch->region, touch->index);
     sp_store_release(&touch->state, NOTE_FREE);
 }
@@ -661,7 +662,7 @@ static void after_fork_in_child(void)
     sp_store_relaxed(&touches_pending, 0);
     for (int i = 0; i < TOUCHES; i++) {
         Touch *touch = &touches[i];
-        if (sp_load_relaxed(&touch->state) == NOTE_READY && touch->kind != TOUCH_TRUNCATED)
+        if (sp_load_relaxed(&touch->state) == NOTE_READY && touch->kind < SLAB_GONE)
             place_close_again(touch->region, touch->index);
         sp_store_relaxed(&touch->state, NOTE_FREE);
     }
