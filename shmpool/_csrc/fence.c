@@ -55,8 +55,11 @@ static void answer_end(void)
  * us, and none for the GIL. */
 void answers_settle(void)
 {
-    while (sp_load_seq_cst(&answering))
-        sp_relax();
+    for (int spins = 0; sp_load_seq_cst(&answering); spins++)
+        if (spins < 100)
+            sp_relax();
+        else
+            sched_yield();
 }
 
 /* --- notes of what was touched --------------------------------------------------------- */
