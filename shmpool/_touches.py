@@ -12,10 +12,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from shmpool import _core, _explain, _story
-from shmpool._attachment import Attachment, attachments
+from shmpool._attachment import Attachment, attachments, slab_name
+from shmpool._header import PoolSpec
+from shmpool._segment import SHM
 from shmpool._story import Transition
 from shmpool.errors import SegmentTruncatedError, ShmpoolError, UseAfterReleaseError
 
@@ -24,7 +27,7 @@ T = TypeVar("T")
 
 Touch = tuple[int, str, int, int, bool, str, str, int, int, int]
 
-_WRITE, _TRUNCATED = 1, 2
+_WRITE, _SLAB_GONE, _CONTROL_GONE = 1, 2, 3
 _TOUCHED = {-1: "touched", 0: "read", 1: "written to"}
 _ENDED = {"release": "released", "put": "put", "detach": "detached", "move": "moved on"}
 
@@ -38,7 +41,7 @@ def report(touches: list[Touch]) -> ShmpoolError:
 
 
 def _error(touch: Touch) -> ShmpoolError:
-    return _truncated(touch) if touch[0] == _TRUNCATED else _use_after_release(touch)
+    return _truncated(touch) if touch[0] >= _SLAB_GONE else _use_after_release(touch)
 
 
 def _use_after_release(touch: Touch) -> UseAfterReleaseError:
@@ -94,25 +97,45 @@ def _in_thread(number: int) -> str:
 
 
 def _truncated(touch: Touch) -> SegmentTruncatedError:
-    _, pool, slot, *_, offset, thread = touch
+    kind, pool, slot, *_, offset, thread = touch
+    where = "the control block" if kind == _CONTROL_GONE else f"slot {slot}"
     message = (
-        f"a segment of pool {pool!r} was cut while it was in use (found at byte {offset} of slot "
-        f"{slot}{_in_thread(thread)}): what is gone reads zeros; close the pool"
+        f"{_what_is_gone(pool)} while it was in use (found at byte {offset} of "
+        f"{where}{_in_thread(thread)}): what is gone reads zeros; close the pool"
     )
     return SegmentTruncatedError(message, pool=pool, slot=slot, offset=offset)
+
+
+def _what_is_gone(pool: str) -> str:
+    mapping = _attachment_of(pool)
+    sizes = {} if mapping is None else _sizes(mapping.spec)
+    for name, size in sizes.items():
+        with suppress(OSError):
+            found = (SHM / name).stat().st_size
+            if found < size:
+                return f"segment {name!r} of pool {pool!r} was cut from {size} to {found} bytes"
+    return (
+        f"pages of a segment of pool {pool!r} were taken away (by something that cut it, or made "
+        f"a hole in it when {SHM} was full)"
+    )
+
+
+def _sizes(spec: PoolSpec) -> dict[str, int]:
+    slabs = enumerate(spec.classes)
+    return {spec.name: spec.control_size} | {slab_name(spec.name, i): c.slab_size for i, c in slabs}
 
 
 def _attachment_of(pool: str) -> Attachment | None:
     return next((mapping for mapping in attachments() if mapping.spec.name == pool), None)
 
 
-def _then_stand_first(install: Callable[P, T]) -> Callable[P, T]:
+def _then(install: Callable[P, T], stand_first: Callable[[], None]) -> Callable[P, T]:
     @functools.wraps(install)
     def installed(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return install(*args, **kwargs)
         finally:
-            _core.stand_first()
+            stand_first()
 
     installed.__shmpool__ = True  # type: ignore[attr-defined]
     return installed
@@ -127,11 +150,15 @@ def watch() -> None:
     that comes later would take a touched fence for a crash, and nothing tells us of it.
     """
     _core.watch_truncation()
-    modules: tuple[tuple[Any, str], ...] = ((signal, "signal"), (faulthandler, "enable"))
-    for module, name in modules:
+    changes: tuple[tuple[Any, str, Callable[[], None]], ...] = (
+        (signal, "signal", _core.stand_first),
+        (faulthandler, "enable", _core.faulthandler_enabled),
+        (faulthandler, "disable", _core.faulthandler_disabled),
+    )
+    for module, name, stand_first in changes:
         install = getattr(module, name)
         if not hasattr(install, "__shmpool__"):
-            setattr(module, name, _then_stand_first(install))
+            setattr(module, name, _then(install, stand_first))
 
 
 _core.set_touch_reporter(report)

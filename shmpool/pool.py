@@ -55,7 +55,6 @@ class Pool(_core.PoolBase):
         estate: _create.Estate | None = None,
     ) -> None:
         """Use `create` or `attach`."""
-        _touches.watch()
         self._bind(mapping)
         self._spec: PoolSpec = mapping.spec
         self._queues: dict[str, Queue] = {}
@@ -121,6 +120,7 @@ class Pool(_core.PoolBase):
         spec = _plan.plan(
             size_classes, queues, name, header, members, reuse, views, orphan_grace, diagnostics
         )
+        _touches.watch()
         with held_back():  # half a pool would have nobody to unlink it
             return cls(*_found(spec, spin, member_name or _own_name()))
 
@@ -132,6 +132,7 @@ class Pool(_core.PoolBase):
         VersionError, ForeignSegmentError, TruncatedSegmentError, CorruptSegmentError,
         PidNamespaceError, TooManyMembersError, PoolClosedError, CoordinatorDiedError.
         """
+        _touches.watch()
         return cls(_create.join(name, spin, member_name or _own_name()))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -298,8 +299,7 @@ class Pool(_core.PoolBase):
         if self._mapping.closed:
             return
         if os.getpid() == self._pid:
-            with held_back():
-                self._finish()
+            self._finish()
         else:
             self._mapping.leave()  # a forked child: only its own membership ends
         # They refer to us: without them the memory goes with the last reference, not some day.
@@ -364,10 +364,11 @@ def _own_name() -> str:
 
 def _close(mapping: Attachment, reaper: Reaper | None, estate: _create.Estate | None) -> None:
     """Do everything that closing does, without the Pool: it may be gone already."""
-    if reaper is not None:
-        mapping.status = Status.CLOSED
-        mapping.ring_all()
-        reaper.stop()
-    mapping.leave()
-    if estate is not None:
-        estate.unlink()
+    with held_back():  # half of it would leave names behind
+        if reaper is not None:
+            mapping.status = Status.CLOSED
+            mapping.ring_all()
+            reaper.stop()
+        mapping.leave()
+        if estate is not None:
+            estate.unlink()

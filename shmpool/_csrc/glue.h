@@ -142,7 +142,7 @@ int mapping_ring_everybody(MappingObject *self, sp_atomic_u64 *mask);
 static inline bool mapping_usable(const MappingObject *self)
 {
     return sp_load_relaxed(&self->pool.status->status) == SP_OPEN && self->epoch == fork_epoch &&
-           !self->closed;
+           !self->closed && !sp_load_relaxed(&self->truncated);
 }
 
 /* Can a fast path go on? Not either when it is time to look whether the coordinator lives:

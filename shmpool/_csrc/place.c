@@ -34,9 +34,12 @@ Region *region_new(const Region *what, const uint8_t *base)
     Region *region = region_spare();
     if (region == NULL)
         return NULL;
-    Region *next = region->next;
-    *region = *what;
-    region->next = next;
+    /* Handlers walk through it meanwhile: it stays in the list, and nowhere. */
+    Region fresh = *what;
+    fresh.next = region->next;
+    sp_store_relaxed(&fresh.base, 0);
+    fresh.annex = NULL;
+    *region = fresh;
     /* F-known pairs with F-look: what is in the region, then its base. */
     sp_store_release(&region->base, (uint64_t)(uintptr_t)base);
     return region;
@@ -44,7 +47,8 @@ Region *region_new(const Region *what, const uint8_t *base)
 
 static void region_retire(Region *region)
 {
-    sp_store_release(&region->base, 0);
+    sp_cas_seq_cst(&region->base, sp_load_relaxed(&region->base), 0);
+    answers_settle();
     PyMem_RawFree(region->cells);
     region->cells = NULL;
 }
@@ -62,6 +66,17 @@ static CellState cell_state(const Cell *cell)
 static void cell_set(Cell *cell, CellState state)
 {
     sp_store_release(&cell->state, state);
+}
+
+/* Nobody answers a touch of it from now on, and those who are at it finish. What it was. */
+static CellState cell_freeze(Cell *cell)
+{
+    CellState before;
+    do
+        before = (CellState)sp_load_seq_cst(&cell->state);
+    while (!sp_cas_seq_cst(&cell->state, before, CELL_TOUCHED));
+    answers_settle();
+    return before;
 }
 
 /* Can a slot be put here? Also where a stray pointer touched reserved addresses. */
@@ -151,23 +166,47 @@ static int cell_close(const Region *plane, const Cell *cell)
     return reserve(cell_memory(plane, cell), plane->stride, MAP_FIXED) == MAP_FAILED ? -1 : 0;
 }
 
-/* Take a slot's page tables to a vacant cell. The memory stays mapped at the old one. */
-static int take_tables(const Region *from, const Cell *old, const Region *to, const Cell *new)
+/* Take a slot's page tables to a frozen cell. The memory stays mapped at the old one. */
+static int take_tables(const Region *from, const Cell *old, bool guarded, const Region *to, const Cell *new)
 {
 #ifdef MREMAP_DONTUNMAP
     void *moved = mremap(cell_memory(from, old), from->stride, from->stride,
                          MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, cell_memory(to, new));
     if (moved != MAP_FAILED) {
-        if (cell_state(old) != CELL_GUARDED)
+        if (!guarded)
             return 0;
         return mprotect(moved, to->stride, PROT_READ | PROT_WRITE);
     }
     if (errno != EINVAL)
         return -1;
 #else
-    (void)from, (void)old;
+    (void)from, (void)old, (void)guarded;
 #endif
     return map_slot(to, new, PROT_READ | PROT_WRITE); /* a system that cannot: the pages are faulted in again */
+}
+
+/* Make a cell inaccessible, with whatever is there. */
+static void cell_clear(const Region *plane, Cell *cell)
+{
+    CellState state = cell_freeze(cell);
+    bool closed = state == CELL_FENCED || state == CELL_VOID;
+    /* If the system refuses, it stays what it is with nothing on it, and is vacant if touched. */
+    cell_set(cell, closed || cell_close(plane, cell) == 0 ? CELL_VOID : state);
+}
+
+/* Put a slot into a vacant cell: from another one, NULL: from the file. 0, or -1 with errno. */
+static int cell_fill(const Region *to, Cell *new, const Region *from, const Cell *old, bool guarded)
+{
+    cell_freeze(new);
+    bool filled = (old ? take_tables(from, old, guarded, to, new)
+                       : map_slot(to, new, PROT_READ | PROT_WRITE)) == 0;
+    int error = errno;
+    if (filled)
+        cell_set(new, CELL_SLOT);
+    else
+        cell_clear(to, new);
+    errno = error;
+    return filled ? 0 : -1;
 }
 
 typedef struct {
@@ -212,9 +251,8 @@ static Place ready_place(Region *home, uint32_t index)
     if (LIKELY(place.cell != NULL))
         return place;
     place = vacant_place(home, index);
-    if (place.cell == NULL || map_slot(place.plane, place.cell, PROT_READ | PROT_WRITE) < 0)
+    if (place.cell == NULL || cell_fill(place.plane, place.cell, NULL, NULL, false) < 0)
         return (Place){NULL, NULL};
-    cell_set(place.cell, CELL_SLOT);
     return place;
 }
 
@@ -246,24 +284,14 @@ static void obituary_put_away(Cell *cell)
     spare_obituaries = of;
 }
 
-static void cell_clear(const Region *plane, Cell *cell)
-{
-    CellState state = cell_state(cell);
-    bool closed = state == CELL_FENCED || state == CELL_VOID;
-    if (closed || cell_close(plane, cell) == 0)
-        cell_set(cell, CELL_VOID);
-    /* If the system refuses, it stays what it is with nothing on it, and is vacant if touched. */
-}
-
 /* Bring a slot that stands elsewhere home, if both places are free; else put it away. */
 static void settle(Region *home, Cell *at_home, Region *plane, Cell *cell)
 {
     if (!cell_is_ready(cell))
         return;
     if (cell_is_vacant(at_home)) {
-        if (take_tables(plane, cell, home, at_home) < 0)
+        if (cell_fill(home, at_home, plane, cell, false) < 0)
             return;
-        cell_set(at_home, CELL_SLOT);
     } else if (!cell_has_slot(at_home)) {
         return; /* a fence is at home: this is where the slot is meanwhile */
     }
@@ -278,22 +306,25 @@ static void settle_all(const SpanObject *span)
         settle(home, &home->cells[index], plane, &plane->cells[index]);
 }
 
-/* The last view of a span is gone, or there never was one. */
-void place_leave(SpanObject *span)
+/* Something other than the slot is there, or the slot under guard: only the slot may stay. */
+static void restore(SpanObject *span)
 {
     Region *plane = span->plane;
     Cell *cell = span->cell;
-    CellState state = cell_state(cell);
-    cell->span = NULL;
-    if (UNLIKELY(state != CELL_SLOT)) {
-        bool opened = state == CELL_GUARDED &&
-                      mprotect(span->memory, plane->stride, PROT_READ | PROT_WRITE) == 0;
-        if (opened)
-            cell_set(cell, CELL_SLOT);
-        else
-            cell_clear(plane, cell);
-        obituary_put_away(cell);
-    }
+    CellState state = cell_freeze(cell);
+    obituary_put_away(cell);
+    bool opened = state == CELL_GUARDED && mprotect(span->memory, plane->stride, PROT_READ | PROT_WRITE) == 0;
+    cell_set(cell, opened ? CELL_SLOT : state);
+    if (!opened)
+        cell_clear(plane, cell);
+}
+
+/* The last view of a span is gone, or there never was one. */
+void place_leave(SpanObject *span)
+{
+    span->cell->span = NULL;
+    if (UNLIKELY(cell_state(span->cell) != CELL_SLOT))
+        restore(span);
     settle_all(span);
 }
 
@@ -324,29 +355,30 @@ static bool stands_elsewhere(Region *home, const Cell *cell, uint32_t index)
 }
 
 /* See to it that the slot has another place than the one that is about to be closed. */
-static int slot_moves_out(SpanObject *span)
+static int slot_moves_out(SpanObject *span, CellState state)
 {
     Region *home = span->mapping->home[span->plane->class];
     uint32_t index = (uint32_t)(span->cell - span->plane->cells);
-    if (!cell_has_slot(span->cell) || stands_elsewhere(home, span->cell, index))
+    bool here = state == CELL_SLOT || state == CELL_GUARDED;
+    if (!here || stands_elsewhere(home, span->cell, index))
         return 0;
     Place to = vacant_place(home, index);
-    if (to.cell == NULL || take_tables(span->plane, span->cell, to.plane, to.cell) < 0)
+    if (to.cell == NULL)
         return -1;
-    cell_set(to.cell, CELL_SLOT);
-    return 0;
+    return cell_fill(to.plane, to.cell, span->plane, span->cell, state == CELL_GUARDED);
 }
 
 /* Cut a span's views off from the slot: 0, or -1 with errno, and nothing is changed. */
 int place_fence(SpanObject *span, const Obituary *of)
 {
-    if (fence_install() < 0 || obituary_write(span->cell, of) < 0 || slot_moves_out(span) < 0)
+    if (fence_install() < 0)
         return -1;
-    CellState before = cell_state(span->cell);
-    /* First: whoever touches it a moment after it is closed is to find that it is fenced. */
-    cell_set(span->cell, CELL_FENCED);
-    if (cell_close(span->plane, span->cell) == 0)
+    CellState before = cell_freeze(span->cell);
+    if (obituary_write(span->cell, of) == 0 && slot_moves_out(span, before) == 0 &&
+        cell_close(span->plane, span->cell) == 0) {
+        cell_set(span->cell, CELL_FENCED);
         return 0;
+    }
     int error = errno;
     cell_set(span->cell, before);
     settle_all(span);
@@ -382,13 +414,15 @@ void place_close_again(Region *plane, uint32_t index)
         return; /* gone meanwhile */
     Cell *cell = &plane->cells[index];
     CellState state = cell_state(cell);
-    if (state == CELL_TOUCHED) {
-        cell_set(cell, cell->span ? CELL_FENCED : CELL_VOID);
-        if (cell_close(plane, cell) < 0)
-            cell_set(cell, CELL_TOUCHED);
-    } else if (state == CELL_BROKEN && cell->of != NULL && map_slot(plane, cell, PROT_READ) == 0) {
-        cell_set(cell, CELL_GUARDED);
-    }
+    bool broken = state == CELL_BROKEN && cell->of != NULL;
+    if (state != CELL_TOUCHED && !broken)
+        return;
+    cell_freeze(cell);
+    if (broken && map_slot(plane, cell, PROT_READ) == 0)
+        state = CELL_GUARDED;
+    else if (!broken && cell_close(plane, cell) == 0)
+        state = cell->span ? CELL_FENCED : CELL_VOID;
+    cell_set(cell, state);
 }
 
 /* From now on its views only read: 0, or -1 with errno. */
@@ -411,7 +445,7 @@ int place_copy(SpanObject *span)
     if (copy == MAP_FAILED)
         return -1;
     memcpy(copy, span->memory, (size_t)span->length);
-    bool moved = slot_moves_out(span) == 0 &&
+    bool moved = slot_moves_out(span, cell_state(span->cell)) == 0 &&
                  mremap(copy, stride, stride, MREMAP_MAYMOVE | MREMAP_FIXED, span->memory) != MAP_FAILED;
     int error = errno;
     if (moved)

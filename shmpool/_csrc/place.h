@@ -10,8 +10,10 @@
  *     P3  a right that can still look at memory has its span on a cell of {SLOT, GUARDED, BROKEN}
  *     P4  where no span stands: SLOT at home, VOID in every other plane
  *
- * The signal handler reads all this in any thread and without the GIL, so a cell's state is
- * atomic, and regions and obituaries are used again but never freed.
+ * The signal handler reads all this in any thread and without the GIL. Regions are used again
+ * but never freed. A cell that may be answered (all but SLOT and COPY) is frozen before it
+ * changes: it becomes TOUCHED, where who touches it tries again, and those who are answering
+ * finish.
  */
 #ifndef SHMPOOL_PLACE_H
 #define SHMPOOL_PLACE_H
@@ -24,7 +26,7 @@ typedef enum {
     CELL_GUARDED,  /* the slot's memory, read-only: it was shared under views that could write */
     CELL_BROKEN,   /* was guarded, and was written to: a private copy on write */
     CELL_FENCED,   /* inaccessible: views of an ended right are alive */
-    CELL_TOUCHED,  /* was fenced, or void, and was touched: private zeros */
+    CELL_TOUCHED,  /* was fenced, or void, and was touched: private zeros, in a moment */
     CELL_COPY,     /* a private copy of the bytes, for the views */
 } CellState;
 
@@ -76,6 +78,7 @@ void place_disown(void);
 void place_close_again(Region *plane, uint32_t index);
 
 /* fence.c */
+void answers_settle(void);
 int fence_install(void);
 int fence_install_truncation(void);
 
