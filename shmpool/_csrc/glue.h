@@ -9,6 +9,8 @@
  *   peek.c      ... reading without a right
  *   place.c     where slots stand in this process: planes and cells
  *   fence.c     what happens when something touches memory whose right is over
+ *   touch.c     ... how it is told
+ *   handlers.c  ... and to whom all other faults go
  *   span.c      Span: memory that views keep alive, and the end of a right
  *   right.c     RightBase: what LeaseBase and BorrowBase have in common
  *   lease.c     LeaseBase: the exclusive right to a slot
@@ -247,7 +249,9 @@ int module_add_pool(PyObject *module);
 int module_add_queue(PyObject *module);
 int module_add_bell(PyObject *module);
 int module_add_site(PyObject *module);
+int module_add_touch(PyObject *module);
 int module_add_fence(PyObject *module);
+int module_add_handlers(PyObject *module);
 int module_add_story(PyObject *module);
 
 #endif

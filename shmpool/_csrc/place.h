@@ -79,6 +79,8 @@ void place_close_again(Region *plane, uint32_t index);
 
 /* fence.c */
 void answers_settle(void);
+
+/* handlers.c */
 int fence_install(void);
 int fence_install_truncation(void);
 
