@@ -389,7 +389,7 @@ int place_fence(SpanObject *span, const Obituary *of)
 static void disown(Region *plane, uint32_t index)
 {
     Cell *cell = &plane->cells[index];
-    if (cell->span == NULL || !cell_has_slot(cell))
+    if (cell->span == NULL || !cell_has_slot(cell) || fence_install() < 0)
         return;
     Obituary of = {.generation = 1, .slot = plane->first + index, .action = "fork"};
     if (obituary_write(cell, &of) < 0)
@@ -404,7 +404,6 @@ void place_disown(void)
     for (Region *plane = region_first(); plane != NULL; plane = plane->next)
         for (uint32_t i = 0; sp_load_relaxed(&plane->base) && plane->cells && i < plane->count; i++)
             disown(plane, i);
-    fence_install();
 }
 
 /* Close again what was opened by a touch, so that the next is told of, too. */
