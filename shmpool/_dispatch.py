@@ -42,6 +42,7 @@ class Run:
     """One source of jobs, a call of map for example, and what has arrived for it."""
 
     number: int
+    thread: int | None  # whose loop it is; None: results do not wait for anybody's next step
     under_way: dict[int, Sent] = field(default_factory=dict)
     arrived: deque[tuple[Lease, Head]] = field(default_factory=deque)
 
@@ -67,13 +68,15 @@ class Dispatcher:
         self._runs: dict[int, Run] = {}
         self._last = 0
         self._lock = threading.Lock()
-        self._receiving = threading.Lock()  # whoever has it gets for all
+        self._gathering = threading.Lock()  # two that each have half of what they need never end
+        self._news = threading.Condition()
+        self._leader: int | None = None  # the thread that gets for all
 
-    def begin(self) -> Run:
+    def begin(self, thread: int | None) -> Run:
         """A new source of jobs."""
         with self._lock:
             self._last += 1
-            run = self._runs[self._last] = Run(self._last)
+            run = self._runs[self._last] = Run(self._last, thread)
         return run
 
     def end(self, run: Run) -> None:
@@ -129,7 +132,8 @@ class Dispatcher:
     def send(self, run: Run, packed: Packed) -> None:
         """Send a job, waiting for a slot. Raises FarmError if there is none to wait for."""
         if len(packed.data) > self._envelope.room:
-            self._send_big(run, packed, wait=True)
+            with self._gathering:
+                self._send_big(run, packed, wait=True)
             return
         self._send(run, packed, self._wait_for_slot(packed.nbytes), [])
 
@@ -181,12 +185,24 @@ class Dispatcher:
             if lease is not None:
                 return lease
             mine = _survey.in_hand(self._pool._mapping)
-            if len(mine) == self._pool.slots:
-                message = (
-                    f"results that you keep hold all {len(mine)} slots of the farm ({mine}): "
-                    f"release some, copy what you keep, or create the Farm with more slots="
-                )
-                raise FarmError(message, slots=mine)
+            returned = self._done.qsize()
+            if len(mine) + returned >= self._pool.slots and not self._others_work():
+                raise self._starved(mine, returned)
+
+    def _others_work(self) -> bool:
+        """Whether another thread may give back what it has in hand, or will take what is done."""
+        me = threading.get_ident()
+        runs = list(self._runs.values())
+        return any(r.thread != me and (r.thread is not None or r.under_way) for r in runs)
+
+    def _starved(self, mine: list[int], returned: int) -> FarmError:
+        loops = f", and {returned} are results of a loop around this one" if returned else ""
+        count = f"all {len(mine)}" if not returned else f"{len(mine)} of the {self._pool.slots}"
+        message = (
+            f"results that you keep hold {count} slots of the farm ({mine}){loops}: "
+            f"release some, copy what you keep, or create the Farm with more slots="
+        )
+        return FarmError(message, slots=mine)
 
     # Receiving.
 
@@ -202,30 +218,54 @@ class Dispatcher:
     def receive(self, run: Run) -> tuple[Lease, Head, Sent]:
         """The next slot that comes back for this run. Blocks; raises FarmError if none will."""
         while True:
-            with self._receiving:
-                if not run.arrived:
-                    self._get_one()
-                if run.arrived:
-                    lease, head = run.arrived.popleft()
-                    break
+            arrived = self.receive_within(run, _LOOK)
+            if arrived is not None:
+                return arrived
+
+    def receive_within(self, run: Run, seconds: float) -> tuple[Lease, Head, Sent] | None:
+        """As `receive`, but None when the time is up, or somewhat before."""
+        if not run.arrived:
+            self._get_or_wait(run, seconds)
+        if not run.arrived:
+            return None
+        lease, head = run.arrived.popleft()
         sent = run.under_way.pop(head.number)
         _release_all(sent.parts)
         self._crew.progress()
         return lease, head, sent
 
-    def _get_one(self) -> None:
+    def _get_or_wait(self, run: Run, seconds: float) -> None:
+        """One thread gets, for all; the others wait for its news, not for its place."""
+        me = threading.get_ident()
         try:
-            lease = self._done.get(timeout=_LOOK)
+            with self._news:
+                if self._leader not in (None, me):
+                    if not run.arrived:
+                        self._news.wait(seconds)
+                    return
+                self._leader = me
+            if not run.arrived:
+                self._get_one(seconds)
+        finally:
+            if self._leader == me:
+                with self._news:
+                    self._leader = None
+                    self._news.notify_all()
+
+    def _get_one(self, seconds: float) -> None:
+        try:
+            lease = self._done.get(timeout=seconds)
         except QueueEmpty:
             return
         except QueueClosedError:
             raise self._crew.failure() from None
         head = self._envelope.head(lease)
-        run = self._runs.get(head.run)
-        if run is None:
-            lease.release()  # of a loop that was left before its end
-        else:
-            run.arrived.append((lease, head))
+        with self._lock:
+            run = self._runs.get(head.run)
+            if run is not None:
+                run.arrived.append((lease, head))
+                return
+        lease.release()  # of a loop that was left before its end
 
 
 def _release_all(leases: list[Lease]) -> None:

@@ -12,13 +12,17 @@ from shmpool._lease import Lease
 
 
 class Source:
-    """Sends jobs in order, at most `depth` at a time, until there are no more or it is to drain."""
+    """Sends jobs in order until there are no more or it is to drain.
+
+    At most `depth` at a time, and so many that it has `most` slots, those of results included.
+    """
 
     def __init__(
-        self, dispatcher: Dispatcher, run: Run, jobs: Iterable[Any], depth: int, draining: Event
-    ) -> None:
+        self, dispatcher: Dispatcher, run: Run, jobs: Iterable[Any],
+        *, depth: int, most: int, draining: Event,
+    ) -> None:  # fmt: skip
         self._dispatcher, self._run = dispatcher, run
-        self._depth, self._draining = depth, draining
+        self._depth, self._most, self._draining = depth, most, draining
         self._jobs = enumerate(jobs)
         self._arrived: dict[int, tuple[Lease, Head, Sent]] = {}
         self._next = self._read()
@@ -49,7 +53,8 @@ class Source:
         # worker by itself.
         if 2 * len(run.under_way) > self._depth and dispatcher.anything_for(run):
             return True
-        while self._next is not None and len(run.under_way) < self._depth:
+        most = min(self._depth, self._most - len(self._arrived) - 1)  # one is the caller's
+        while self._next is not None and len(run.under_way) < max(most, 1):
             if self._draining.is_set():
                 self._next = None
                 break

@@ -107,8 +107,7 @@ class Farm:
             raise ArgumentError(f"job_timeout is {job_timeout!r}: give seconds > 0, or None")
         if depth is not None and depth < 1:
             raise SizeError(f"depth={depth}: at least 1")
-        if on_error not in _ON_ERROR:
-            raise ArgumentError(f"on_error is {on_error!r}: 'raise' or 'yield'")
+        _yields(on_error)
         self._frame = frame
         self._frame_bytes = _frame_bytes(frame, frame_size)
         spec = frame if isinstance(frame, ArraySpec) else None
@@ -207,18 +206,26 @@ class Farm:
         that took too long as often (with on_error="yield": results with these as `error`);
         FarmError when no worker can work, or when results that you keep leave no slot.
         """
-        dispatcher = self._started()[2]
-        run = dispatcher.begin()
-        yields = (on_error or self._on_error) == "yield"
-        source = Source(dispatcher, run, jobs, self._depth or self.pool.slots, self._draining)
+        yields = _yields(self._on_error if on_error is None else on_error)
+        pool, _, dispatcher = self._started()
+        slots = pool.slots
+        # A loop inside this one, or a future, needs a slot too; where they are few, workers first.
+        most = slots - 1 if slots > self.workers + 1 else slots
+        run = dispatcher.begin(thread=threading.get_ident())
+        source = None
         try:
+            source = Source(
+                dispatcher, run, jobs,
+                depth=self._depth or slots, most=most, draining=self._draining,
+            )  # fmt: skip
             for arrived in source.ordered() if ordered else source.unordered():
                 result = self._open(*arrived, yields=yields)
                 del arrived
                 yield result
                 result._end()
         finally:
-            source.forget()
+            if source is not None:
+                source.forget()
             dispatcher.end(run)
 
     def submit(self, job: Any) -> Future[Result]:
@@ -232,7 +239,8 @@ class Farm:
         dispatcher = self._started()[2]
         with self._starting:
             if self._desk is None:
-                self._desk = FutureDesk(dispatcher, partial(self._open, yields=False))
+                opened = partial(self._open, yields=False)
+                self._desk = FutureDesk(dispatcher, opened, self._depth or self.pool.slots)
             return self._desk
 
     def drain(self) -> None:
@@ -326,6 +334,12 @@ class Farm:
             # The error on its way is the one to be seen; its traceback may hold frames.
             if error is None:
                 raise
+
+
+def _yields(on_error: str) -> bool:
+    if on_error not in _ON_ERROR:
+        raise ArgumentError(f"on_error is {on_error!r}: 'raise' or 'yield'")
+    return on_error == "yield"
 
 
 def _linked(stages: list[Stage]) -> list[Stage]:
