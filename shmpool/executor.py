@@ -48,8 +48,8 @@ class FarmExecutor(Executor):
 
     As `concurrent.futures.ProcessPoolExecutor`, which it replaces by changing one line. An
     array of up to result_size bytes is read where its worker left it, and gives its slot back
-    when it dies; when fewer than half of the slots are free it is copied instead, so results
-    may be kept. Bigger arrays and all other values are pickled, and need job_size bytes.
+    when it dies; when such arrays have half of the slots it is copied instead, so results may
+    be kept. Bigger arrays and all other values are pickled, and need job_size bytes.
     max_workers: processes. initializer, initargs: called in each. farm: options of Farm.
 
     >>> from math import factorial
@@ -84,7 +84,7 @@ class FarmExecutor(Executor):
         dispatcher = self._farm._started()[2]
         with self._starting:
             if self._desk is None:
-                self._desk = FutureDesk(dispatcher, self._value)
+                self._desk = FutureDesk(dispatcher, self._value, self._farm.pool.slots)
         return self._desk.submit((fn, args, kwargs))
 
     def _value(self, lease: Lease, head: Head, sent: Sent) -> Any:
@@ -99,7 +99,7 @@ class FarmExecutor(Executor):
     def _array(self, lease: Lease, value: _InFrame) -> np.ndarray[Any, Any]:
         array = np.ndarray(value.shape, np.dtype(value.dtype), buffer=lease._memory())
         pool = self._farm.pool
-        if 2 * pool.statistics().free >= pool.slots:
+        if 2 * pool._mapping.live <= pool.slots:
             return array  # the lease is collected, and the array has its slot
         copy = array.copy()
         del array
