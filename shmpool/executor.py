@@ -73,6 +73,7 @@ class FarmExecutor(Executor):
         self._farm = Farm(_call, spec, workers=max_workers, **options)
         self._starting = threading.Lock()
         self._desk: FutureDesk | None = None
+        self._ending = False
 
     @property
     def farm(self) -> Farm:
@@ -81,6 +82,8 @@ class FarmExecutor(Executor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """A future of `fn(*args, **kwargs)`, all of which pickle. Does not block."""
+        if self._farm._closed or self._ending:
+            raise RuntimeError("cannot schedule new futures after shutdown")
         dispatcher = self._farm._started()[2]
         with self._starting:
             if self._desk is None:
@@ -111,6 +114,7 @@ class FarmExecutor(Executor):
 
         wait=False returns at once; the rest is then done by a thread.
         """
+        self._ending = True
         if not wait:
             threading.Thread(target=self._close, args=(cancel_futures,)).start()
             return

@@ -116,7 +116,7 @@ class Farm:
             "initializer": initializer,
             "initargs": initargs,
             "recycle_after": recycle_after or 0,
-            "memory_limit": 0 if memory_limit is None else parse_size(memory_limit, "memory_limit"),
+            "memory_limit": memory_limit or 0,
         }
         self._slots, self._depth, self._retries = slots, depth, retries
         self._job_timeout, self._on_error, self._views = job_timeout, on_error, views
@@ -138,7 +138,7 @@ class Farm:
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         recycle_after: int = 0,
-        memory_limit: int = 0,
+        memory_limit: int | str = 0,
     ) -> Self:
         """One more stage: `function(job, frame)` gets the frame as the stage before has left it.
 
@@ -155,8 +155,9 @@ class Farm:
         target = f"stage-{number + 2}"
         self._stages.append(
             Stage(
-                function, count, source, target, initializer, initargs, recycle_after, memory_limit
-            )
+                function, count, source, target, initializer, initargs, recycle_after,
+                parse_size(memory_limit, "memory_limit"),
+            )  # fmt: skip
         )
         return self
 
@@ -252,6 +253,9 @@ class Farm:
 
     def _open(self, lease: Lease, head: Head, sent: Sent, *, yields: bool) -> Result:
         self._jobs += 1
+        # Did its last worker die? Then the head is of an earlier stage, or of an earlier attempt.
+        if lease.attempts:
+            head = head._replace(status=Status.PENDING, attempts=lease.attempts)
         if head.status == Status.DONE:
             self._bytes += (
                 lease.nbytes - self._envelope.tail
@@ -260,8 +264,6 @@ class Farm:
             )
             return Result(self, lease, head, sent, self._envelope.outcome(lease, head), None)
         self._failed += 1
-        if head.status == Status.PENDING:  # nobody lived to write it
-            head = head._replace(attempts=lease.attempts)
         crew = self._started()[1]
         error = failed(self._envelope, lease, head, sent, crew.death_of, self._job_timeout)
         if not yields:
@@ -312,7 +314,10 @@ class Farm:
         pool.close()
 
     def terminate(self) -> None:
-        """End all workers now, whatever they are doing. `close()` still has to be called."""
+        """Kill all workers now, whatever they are doing; what waits for them gets FarmError.
+
+        `close()` still has to be called.
+        """
         if self._parts is not None:
             self._parts[1].terminate()
 
@@ -334,6 +339,11 @@ class Farm:
             # The error on its way is the one to be seen; its traceback may hold frames.
             if error is None:
                 raise
+        except BaseException:  # Ctrl-C, while the last jobs are done
+            self.terminate()
+            with suppress(LeasesAliveError):
+                self.close()
+            raise
 
 
 def _yields(on_error: str) -> bool:
