@@ -25,6 +25,7 @@ from shmpool.pool import Pool
 Frame = ArraySpec | Callable[[Any], ArraySpec]
 
 _LOOK = 1.0  # seconds between two looks at whether there is still something to wait for
+_SOON = 0.1  # likewise, where a slot that would do may stand among the results
 
 
 @dataclass(slots=True)
@@ -80,10 +81,11 @@ class Dispatcher:
         return run
 
     def end(self, run: Run) -> None:
-        """Free what has arrived and nobody will look at; the rest when it comes."""
+        """Free what has arrived and nobody will look at; the rest when it is collected."""
         with self._lock:
             self._runs.pop(run.number, None)
         self._take_back()
+        self.collect()
         for lease, _head in run.arrived:
             lease.release()
         run.arrived.clear()
@@ -181,13 +183,13 @@ class Dispatcher:
     def _wait_for_slot(self, nbytes: int) -> Lease:
         """No job is under way and no slot is free: others have them, or the caller keeps them."""
         while True:
-            lease = acquire_or_none(self._pool._mapping, nbytes, _LOOK)
+            lease = acquire_or_none(self._pool._mapping, nbytes, _SOON)
             if lease is not None:
                 return lease
+            self.collect()
             mine = _survey.in_hand(self._pool._mapping)
-            returned = self._done.qsize()
-            if len(mine) + returned >= self._pool.slots and not self._others_work():
-                raise self._starved(mine, returned)
+            if len(mine) == self._pool.slots and not self._others_work():
+                raise self._starved(mine)
 
     def _others_work(self) -> bool:
         """Whether another thread may give back what it has in hand, or will take what is done."""
@@ -195,11 +197,10 @@ class Dispatcher:
         runs = list(self._runs.values())
         return any(r.thread != me and (r.thread is not None or r.under_way) for r in runs)
 
-    def _starved(self, mine: list[int], returned: int) -> FarmError:
-        loops = f", and {returned} are results of a loop around this one" if returned else ""
-        count = f"all {len(mine)}" if not returned else f"{len(mine)} of the {self._pool.slots}"
+    def _starved(self, mine: list[int]) -> FarmError:
+        loops = " or that loops around this one have" if len(self._runs) > 1 else ""
         message = (
-            f"results that you keep hold {count} slots of the farm ({mine}){loops}: "
+            f"results that you keep{loops} hold all {len(mine)} slots of the farm ({mine}): "
             f"release some, copy what you keep, or create the Farm with more slots="
         )
         return FarmError(message, slots=mine)
@@ -236,21 +237,41 @@ class Dispatcher:
 
     def _get_or_wait(self, run: Run, seconds: float) -> None:
         """One thread gets, for all; the others wait for its news, not for its place."""
-        me = threading.get_ident()
         try:
             with self._news:
-                if self._leader not in (None, me):
+                if not self._leads():
                     if not run.arrived:
                         self._news.wait(seconds)
                     return
-                self._leader = me
             if not run.arrived:
                 self._get_one(seconds)
         finally:
-            if self._leader == me:
-                with self._news:
-                    self._leader = None
-                    self._news.notify_all()
+            self._step_down()
+
+    def collect(self) -> None:
+        """Take what is back, for all: what nobody waits for any more is free. Does not block.
+
+        If another thread gets for all, it does this.
+        """
+        try:
+            with self._news:
+                leads = self._leads()
+            while leads and (lease := self._done._try_get()) is not None:
+                self._hand_over(lease)
+        finally:
+            self._step_down()
+
+    def _leads(self) -> bool:
+        me = threading.get_ident()
+        if self._leader is None:
+            self._leader = me
+        return self._leader == me
+
+    def _step_down(self) -> None:
+        if self._leader == threading.get_ident():
+            with self._news:
+                self._leader = None
+                self._news.notify_all()
 
     def _get_one(self, seconds: float) -> None:
         try:
@@ -259,6 +280,9 @@ class Dispatcher:
             return
         except QueueClosedError:
             raise self._crew.failure() from None
+        self._hand_over(lease)
+
+    def _hand_over(self, lease: Lease) -> None:
         head = self._envelope.head(lease)
         with self._lock:
             run = self._runs.get(head.run)

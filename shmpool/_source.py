@@ -25,16 +25,23 @@ class Source:
         self._depth, self._most, self._draining = depth, most, draining
         self._jobs = enumerate(jobs)
         self._arrived: dict[int, tuple[Lease, Head, Sent]] = {}
+        self._error: Exception | None = None
         self._next = self._read()
 
     def _read(self) -> Packed | None:
-        numbered = next(self._jobs, None) if not self._draining.is_set() else None
-        return None if numbered is None else self._dispatcher.pack(*numbered)
+        try:
+            numbered = next(self._jobs, None) if not self._draining.is_set() else None
+            return None if numbered is None else self._dispatcher.pack(*numbered)
+        except Exception as error:  # noqa: BLE001 - raised when all before it is done
+            self._error = error
+            return None
 
     def unordered(self) -> Iterator[tuple[Lease, Head, Sent]]:
         """As they come."""
         while self._send_what_fits():
             yield self._dispatcher.receive(self._run)
+        if self._error is not None:
+            raise self._error
 
     def ordered(self) -> Iterator[tuple[Lease, Head, Sent]]:
         """In the order of the jobs."""

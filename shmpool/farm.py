@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -127,6 +128,7 @@ class Farm:
         self._starting = threading.RLock()
         self._parts: tuple[Pool, Crew, Dispatcher] | None = None
         self._desk: FutureDesk | None = None
+        self._last: weakref.WeakSet[Result] = weakref.WeakSet()
         self._closed = False
         self.then(function, workers=workers, **self._limits)
 
@@ -213,7 +215,7 @@ class Farm:
         # A loop inside this one, or a future, needs a slot too; where they are few, workers first.
         most = slots - 1 if slots > self.workers + 1 else slots
         run = dispatcher.begin(thread=threading.get_ident())
-        source = None
+        source = result = None
         try:
             source = Source(
                 dispatcher, run, jobs,
@@ -225,6 +227,8 @@ class Farm:
                 yield result
                 result._end()
         finally:
+            if result is not None:
+                self._last.add(result)  # of a loop that was left: good until the farm is closed
             if source is not None:
                 source.forget()
             dispatcher.end(run)
@@ -311,6 +315,8 @@ class Farm:
             crew.dismiss_stage(number)
         crew.dismiss()
         _discard(pool, "done")
+        for result in list(self._last):
+            result._end()
         pool.close()
 
     def terminate(self) -> None:
