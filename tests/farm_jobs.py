@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,22 @@ class Gate:
     def __init__(self, path: Path) -> None:
         self.path = path
         os.mkfifo(path)
-        self._end: Any = None
+        self._end: int | None = None
 
     def wait_for_worker(self) -> None:
         """Until somebody stands there."""
-        self._end = self.path.open("wb")
+        self._end = os.open(self.path, os.O_WRONLY)
 
     def open(self) -> None:
         """Let through whoever stands there."""
         if self._end is None:
             self.wait_for_worker()
-        self._end.close()
+        self.close()
+
+    def close(self) -> None:
+        """Nobody waits there any more."""
+        if self._end is not None:
+            os.close(self._end)
         self._end = None
 
 
@@ -111,6 +115,3 @@ def run_script(body: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join(sys.path)
     environment = os.environ | {"PYTHONPATH": path}
     return subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
-
-
-Do = Callable[..., Any]

@@ -26,9 +26,11 @@ def farm() -> Iterator[Farm]:
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Gate:
+def gate(tmp_path: Path) -> Iterator[Gate]:
     """Where a worker can be made to stand."""
-    return Gate(tmp_path / "gate")
+    gate = Gate(tmp_path / "gate")
+    yield gate
+    gate.close()
 
 
 def test_an_endless_source_is_read_no_further_than_there_are_slots(farm: Farm) -> None:
