@@ -88,7 +88,12 @@ class FarmExecutor(Executor):
         with self._starting:
             if self._desk is None:
                 self._desk = FutureDesk(dispatcher, self._value, self._farm.pool.slots)
-        return self._desk.submit((fn, args, kwargs))
+        try:
+            return self._desk.submit((fn, args, kwargs))
+        except Exception as error:  # noqa: BLE001 - what pickle says, told as the original does
+            future: Future[T] = Future()
+            future.set_exception(error)
+            return future
 
     def _value(self, lease: Lease, head: Head, sent: Sent) -> Any:
         result = self._farm._open(lease, head, sent, yields=False)

@@ -126,6 +126,7 @@ class Farm:
         self._jobs = self._failed = self._bytes = 0
         self._draining = threading.Event()
         self._starting = threading.RLock()
+        self._closing = threading.RLock()
         self._parts: tuple[Pool, Crew, Dispatcher] | None = None
         self._desk: FutureDesk | None = None
         self._last: weakref.WeakSet[Result] = weakref.WeakSet()
@@ -304,9 +305,13 @@ class Farm:
         with self._starting:
             self._closed = True
             parts = self._parts
-        if parts is None or parts[0].closed:
+        if parts is None:
             return
-        pool, crew, _ = parts
+        with self._closing:  # a second one waits for the first
+            if not parts[0].closed:
+                self._close(*parts[:2], cancel=cancel)
+
+    def _close(self, pool: Pool, crew: Crew, *, cancel: bool) -> None:
         if self._desk is not None:
             self._desk.close(cancel=cancel)
         for number, stage in enumerate(_linked(self._stages)):
