@@ -158,7 +158,13 @@ class Farm:
         target = f"stage-{number + 2}"
         self._stages.append(
             Stage(
-                function, count, source, target, initializer, initargs, recycle_after,
+                function,
+                count,
+                source,
+                target,
+                initializer,
+                initargs,
+                recycle_after,
                 parse_size(memory_limit, "memory_limit"),
             )  # fmt: skip
         )
