@@ -156,18 +156,8 @@ class Farm:
         number = len(self._stages)
         source = "todo" if number == 0 else f"stage-{number + 1}"
         target = f"stage-{number + 2}"
-        self._stages.append(
-            Stage(
-                function,
-                count,
-                source,
-                target,
-                initializer,
-                initargs,
-                recycle_after,
-                parse_size(memory_limit, "memory_limit"),
-            )  # fmt: skip
-        )
+        limits = recycle_after, parse_size(memory_limit, "memory_limit")
+        self._stages.append(Stage(function, count, source, target, initializer, initargs, *limits))
         return self
 
     # Starting.

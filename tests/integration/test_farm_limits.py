@@ -158,7 +158,7 @@ def test_a_watcher_sleeps_while_the_farm_closes(
 def test_terminating_fails_what_waits(gate: Gate) -> None:
     """An error in the `with` block ends workers at once; futures get FarmError, none waits."""
     futures: list[Future[Any]] = []
-    with pytest.raises(LookupError), Farm(obey, SPEC, workers=1) as farm:
+    with pytest.raises(LookupError), Farm(obey, SPEC, workers=1) as farm:  # noqa: PT012 - its exit
         futures += [farm.submit(job) for job in [gate.path, 1, 2, 3, 4, 5, 6]]
         gate.wait_for_worker()
         raise LookupError
@@ -268,12 +268,12 @@ def test_draining_ends_a_loop_with_what_is_under_way(farm: Farm) -> None:
 
 def speak(job: int, frame: Frame) -> None:
     """By all ways."""
-    print("line", job, end="")
-    print(" and its end\nunfinished", end="")
+    print("line", job, end="")  # noqa: T201 - the point
+    print(" and its end\nunfinished", end="")  # noqa: T201 - likewise
     logging.getLogger("speak").warning("job %d has %s", job, {"a": 1})
     if job == 2:
         logging.getLogger("speak").warning("long %s", "x" * 1_000_000)
-        print("é" * 500_000)
+        print("é" * 500_000)  # noqa: T201 - likewise
 
 
 def test_workers_are_heard(
@@ -287,8 +287,8 @@ def test_workers_are_heard(
     assert lines[:2] == ["[speak-1 job 0] line 0 and its end", "[speak-1 job 0] unfinished"]
     assert "(500010 characters)" in lines[-1]
     records = [record for record in caplog.records if record.name == "speak"]
-    assert [record.getMessage()[:9] for record in records] == ["job 0 has", "job 1 has",
-                                                               "job 2 has", "long xxxx"]  # fmt: skip
+    starts = [record.getMessage()[:9] for record in records]
+    assert starts == ["job 0 has", "job 1 has", "job 2 has", "long xxxx"]
     assert (records[0].worker, records[0].job) == ("speak-1", "job 0")  # type: ignore[attr-defined]
     assert "(1000005 characters)" in records[-1].getMessage()
 
@@ -349,7 +349,7 @@ def test_ctrl_c_while_the_last_jobs_are_done_ends_the_farm(
         monkeypatch.setattr(Pool, "close", original)
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), Farm(obey, SPEC, workers=1) as farm:
+    with pytest.raises(KeyboardInterrupt), Farm(obey, SPEC, workers=1) as farm:  # noqa: PT012
         assert [result.value for result in farm.map([1])] == [1]
         monkeypatch.setattr(Pool, "close", interrupted)
     assert farm.pool.closed

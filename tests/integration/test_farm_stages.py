@@ -99,7 +99,7 @@ def test_a_death_in_a_later_stage_is_retried_there(tmp_path: Path) -> None:
 def test_a_job_that_kills_a_later_stage_is_no_success() -> None:
     """WorkerDiedError, although the first stage was done."""
     with Farm(first_half, SPEC, workers=1, retries=1).then(then_obey, workers=1) as farm:
-        with pytest.raises(shmpool.WorkerDiedError, match="then_obey-.* SIGKILL"):
+        with pytest.raises(shmpool.WorkerDiedError, match=r"then_obey-.* SIGKILL"):
             list(farm.map([(1, (die,))]))
         whole(farm)
 

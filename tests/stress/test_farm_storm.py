@@ -156,10 +156,10 @@ def work_with_full_memory() -> None:
             try:
                 shmpool.Pool.create(slots=64, slot_size="1 MiB")
             except shmpool.OutOfSharedMemoryError:
-                print("full")
+                print("full")  # noqa: T201 - to the test
             with tormented(lambda: strike(crew.pids(), signal.SIGKILL)):
                 check_all(farm, results, list(range(JOBS // 4)))
-        print(farm.statistics().replaced, "replaced")
+        print(farm.statistics().replaced, "replaced")  # noqa: T201 - likewise
 
 
 FILLED = """
