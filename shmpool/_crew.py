@@ -8,9 +8,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, util
 from multiprocessing.process import BaseProcess
 
 from shmpool._envelope import Envelope
@@ -18,7 +18,7 @@ from shmpool._farm_worker import Stage, work
 from shmpool._layout import State
 from shmpool._process import start_thread
 from shmpool._relay import Intake, log
-from shmpool.errors import FarmError
+from shmpool.errors import FarmError, PoolClosedError
 from shmpool.pool import Pool
 
 # One thread in each numeric library: the farm is what fills the cores. And a malloc that keeps
@@ -28,7 +28,7 @@ _ENVIRONMENT = dict.fromkeys(
 )
 _ENVIRONMENT |= dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(1 << 28))
 _MOMENT = 5.0  # seconds within which the death of a process is seen by whoever waits for it
-_PATIENCE = 2  # deaths more than the retries of all workers, with no result between them
+_PATIENCE = 2  # deaths more than the retries of all jobs, with no result between them
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +86,16 @@ class Crew:
         self._job_timeout = job_timeout
         self._context = get_context(start_method)
         self._started: Counter[str] = Counter()
-        # More deaths than this without a result between them are nobody's poison job.
-        self._patience = sum(stage.workers for stage in stages) * (retries + 1) + _PATIENCE
+        # More deaths than this without a result between them are no poison jobs.
+        self._patience = pool.slots * (retries + 1) + _PATIENCE
         self._deaths = 0
         self._failure: FarmError | None = None
         self._dismissed, self._stopped = threading.Event(), threading.Event()
         self._collecting = threading.Lock()
         self._workers: list[_Hired] = []
         self._thread: threading.Thread | None = None
+        # Before the pool's own, after which workers would end, and others be hired.
+        self._at_exit = util.Finalize(None, self.terminate, exitpriority=20)
         self._start()
 
     def _start(self) -> None:
@@ -165,13 +167,19 @@ class Crew:
     def _wait_for_a_death(self, pause: float | None) -> None:
         if self._dismissed.is_set():  # whoever waits for them to end collects them
             connection.wait([self._wake], pause)
+            self._heard()
             return
         sentinels = [hired.process.sentinel for hired in self._workers]
         connection.wait([*sentinels, self._wake], pause)
+        self._heard()
         with self._collecting:
             if not self._dismissed.is_set():
                 for hired in [w for w in self._workers if not w.process.is_alive()]:
                     self._replace(hired)
+
+    def _heard(self) -> None:
+        while self._wake.poll():  # else the next wait would be none
+            self._wake.recv_bytes()
 
     def _kill_overdue(self, timeout: float) -> None:
         by_pid = {hired.process.pid: hired for hired in self._workers}
@@ -195,8 +203,7 @@ class Crew:
             self._deaths_of[death.pid] = death
             self._news.notify_all()
         self._deaths += death.exitcode != 0
-        # What a job raises is sent home: exit code 1 is a worker that could not begin.
-        if death.exitcode == 1 or self._deaths > self._patience:
+        if self._deaths > self._patience or (death.exitcode == 1 and not self._began(death)):
             self._give_up(death)
             return
         if death.exitcode:
@@ -204,15 +211,26 @@ class Crew:
             log.warning("%s", death)
         else:
             self.recycled += 1
-        self._workers.append(self._hire(hired.stage))
+        try:
+            self._workers.append(self._hire(hired.stage))
+        except OSError as error:
+            self._fail(FarmError(f"{death}, and another cannot be started: {error}"))
+
+    def _began(self, death: Death) -> bool:
+        self._intake.settle()
+        return death.worker in self._intake.begun
 
     def _give_up(self, death: Death) -> None:
+        self._intake.settle()
         why = "".join(f"\n{text}" for text in self._intake.failures[-1:])
         message = (
             f"{death.worker} ended with exit code {death.exitcode}, {self._deaths} in a row with "
             f"no result: no worker can work (can they import the function? see their stderr){why}"
         )
-        self._failure = FarmError(message, exitcode=death.exitcode)
+        self._fail(FarmError(message, exitcode=death.exitcode))
+
+    def _fail(self, failure: FarmError) -> None:
+        self._failure = failure
         self._dismissed.set()
         self._pool.queue("done").close()
 
@@ -224,6 +242,7 @@ class Crew:
         for hired in self._workers:
             hired.process.join()
         self._workers.clear()
+        self._at_exit.cancel()
         self._stopped.set()
         if self._thread is not None and self._thread.is_alive():
             self._woken.send_bytes(b"!")
@@ -238,10 +257,12 @@ class Crew:
                 hired.process.join()
 
     def terminate(self) -> None:
-        """End all workers now."""
+        """Kill all workers now, the stopped ones and those that handle SIGTERM too."""
         self._hire_no_more()
         for hired in self._workers:
-            hired.process.terminate()
+            hired.process.kill()
+        with suppress(PoolClosedError):
+            self._pool.queue("done").close()
 
     def _hire_no_more(self) -> None:
         with self._collecting:

@@ -25,6 +25,7 @@ from shmpool.pool import Pool
 Frame = ArraySpec | Callable[[Any], ArraySpec]
 
 _LOOK = 1.0  # seconds between two looks at whether there is still something to wait for
+_SOON = 0.1  # likewise, where a slot that would do may stand among the results
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class Run:
     """One source of jobs, a call of map for example, and what has arrived for it."""
 
     number: int
+    thread: int | None  # whose loop it is; None: results do not wait for anybody's next step
     under_way: dict[int, Sent] = field(default_factory=dict)
     arrived: deque[tuple[Lease, Head]] = field(default_factory=deque)
 
@@ -67,20 +69,23 @@ class Dispatcher:
         self._runs: dict[int, Run] = {}
         self._last = 0
         self._lock = threading.Lock()
-        self._receiving = threading.Lock()  # whoever has it gets for all
+        self._gathering = threading.Lock()  # two that each have half of what they need never end
+        self._news = threading.Condition()
+        self._leader: int | None = None  # the thread that gets for all
 
-    def begin(self) -> Run:
+    def begin(self, thread: int | None) -> Run:
         """A new source of jobs."""
         with self._lock:
             self._last += 1
-            run = self._runs[self._last] = Run(self._last)
+            run = self._runs[self._last] = Run(self._last, thread)
         return run
 
     def end(self, run: Run) -> None:
-        """Free what has arrived and nobody will look at; the rest when it comes."""
+        """Free what has arrived and nobody will look at; the rest when it is collected."""
         with self._lock:
             self._runs.pop(run.number, None)
         self._take_back()
+        self.collect()
         for lease, _head in run.arrived:
             lease.release()
         run.arrived.clear()
@@ -129,7 +134,8 @@ class Dispatcher:
     def send(self, run: Run, packed: Packed) -> None:
         """Send a job, waiting for a slot. Raises FarmError if there is none to wait for."""
         if len(packed.data) > self._envelope.room:
-            self._send_big(run, packed, wait=True)
+            with self._gathering:
+                self._send_big(run, packed, wait=True)
             return
         self._send(run, packed, self._wait_for_slot(packed.nbytes), [])
 
@@ -177,16 +183,27 @@ class Dispatcher:
     def _wait_for_slot(self, nbytes: int) -> Lease:
         """No job is under way and no slot is free: others have them, or the caller keeps them."""
         while True:
-            lease = acquire_or_none(self._pool._mapping, nbytes, _LOOK)
+            lease = acquire_or_none(self._pool._mapping, nbytes, _SOON)
             if lease is not None:
                 return lease
+            self.collect()
             mine = _survey.in_hand(self._pool._mapping)
-            if len(mine) == self._pool.slots:
-                message = (
-                    f"results that you keep hold all {len(mine)} slots of the farm ({mine}): "
-                    f"release some, copy what you keep, or create the Farm with more slots="
-                )
-                raise FarmError(message, slots=mine)
+            if len(mine) == self._pool.slots and not self._others_work():
+                raise self._starved(mine)
+
+    def _others_work(self) -> bool:
+        """Whether another thread may give back what it has in hand, or will take what is done."""
+        me = threading.get_ident()
+        runs = list(self._runs.values())
+        return any(r.thread != me and (r.thread is not None or r.under_way) for r in runs)
+
+    def _starved(self, mine: list[int]) -> FarmError:
+        loops = " or that loops around this one have" if len(self._runs) > 1 else ""
+        message = (
+            f"results that you keep{loops} hold all {len(mine)} slots of the farm ({mine}): "
+            f"release some, copy what you keep, or create the Farm with more slots="
+        )
+        return FarmError(message, slots=mine)
 
     # Receiving.
 
@@ -202,30 +219,77 @@ class Dispatcher:
     def receive(self, run: Run) -> tuple[Lease, Head, Sent]:
         """The next slot that comes back for this run. Blocks; raises FarmError if none will."""
         while True:
-            with self._receiving:
-                if not run.arrived:
-                    self._get_one()
-                if run.arrived:
-                    lease, head = run.arrived.popleft()
-                    break
+            arrived = self.receive_within(run, _LOOK)
+            if arrived is not None:
+                return arrived
+
+    def receive_within(self, run: Run, seconds: float) -> tuple[Lease, Head, Sent] | None:
+        """As `receive`, but None when the time is up, or somewhat before."""
+        if not run.arrived:
+            self._get_or_wait(run, seconds)
+        if not run.arrived:
+            return None
+        lease, head = run.arrived.popleft()
         sent = run.under_way.pop(head.number)
         _release_all(sent.parts)
         self._crew.progress()
         return lease, head, sent
 
-    def _get_one(self) -> None:
+    def _get_or_wait(self, run: Run, seconds: float) -> None:
+        """One thread gets, for all; the others wait for its news, not for its place."""
         try:
-            lease = self._done.get(timeout=_LOOK)
+            with self._news:
+                if not self._leads():
+                    if not run.arrived:
+                        self._news.wait(seconds)
+                    return
+            if not run.arrived:
+                self._get_one(seconds)
+        finally:
+            self._step_down()
+
+    def collect(self) -> None:
+        """Take what is back, for all: what nobody waits for any more is free. Does not block.
+
+        If another thread gets for all, it does this.
+        """
+        try:
+            with self._news:
+                leads = self._leads()
+            while leads and (lease := self._done._try_get()) is not None:
+                self._hand_over(lease)
+        finally:
+            self._step_down()
+
+    def _leads(self) -> bool:
+        me = threading.get_ident()
+        if self._leader is None:
+            self._leader = me
+        return self._leader == me
+
+    def _step_down(self) -> None:
+        if self._leader == threading.get_ident():
+            with self._news:
+                self._leader = None
+                self._news.notify_all()
+
+    def _get_one(self, seconds: float) -> None:
+        try:
+            lease = self._done.get(timeout=seconds)
         except QueueEmpty:
             return
         except QueueClosedError:
             raise self._crew.failure() from None
+        self._hand_over(lease)
+
+    def _hand_over(self, lease: Lease) -> None:
         head = self._envelope.head(lease)
-        run = self._runs.get(head.run)
-        if run is None:
-            lease.release()  # of a loop that was left before its end
-        else:
-            run.arrived.append((lease, head))
+        with self._lock:
+            run = self._runs.get(head.run)
+            if run is not None:
+                run.arrived.append((lease, head))
+                return
+        lease.release()  # of a loop that was left before its end
 
 
 def _release_all(leases: list[Lease]) -> None:

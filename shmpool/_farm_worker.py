@@ -18,7 +18,7 @@ from shmpool._envelope import Envelope, Head, Status
 from shmpool._lease import Lease
 from shmpool._relay import Outlet
 from shmpool._remote import failure
-from shmpool.errors import CoordinatorDiedError, PoolClosedError
+from shmpool.errors import CoordinatorDiedError, PoolClosedError, QueueClosedError
 from shmpool.pool import Pool
 
 Function = Callable[[Any, Any], Any]
@@ -53,8 +53,9 @@ def work(pool: Pool, stage: Stage, envelope: Envelope, end: socket.socket, level
     outlet.install(level)
     try:
         _begin(stage)
+        outlet.send("begun", None)
         _Worker(pool, stage, envelope, outlet).run()
-    except (PoolClosedError, CoordinatorDiedError):
+    except (PoolClosedError, QueueClosedError, CoordinatorDiedError):
         return
     except BaseException as error:
         outlet.send("failure", failure(error)[1][-30_000:])
@@ -103,7 +104,7 @@ class _Worker:
             job = self._job(lease, head)
             outcome = self._stage.function(job, envelope.array(lease))
             status = Status.DONE
-        except Exception as error:  # noqa: BLE001 - all that a job may raise goes to its owner
+        except BaseException as error:  # noqa: BLE001 - a job's sys.exit() too goes to its owner
             outcome, status = failure(error), Status.FAILED
         seconds = head.seconds + time.perf_counter() - began
         head = head._replace(worker=self._pid, seconds=seconds, attempts=lease.attempts + 1)

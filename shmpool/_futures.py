@@ -1,7 +1,8 @@
-"""Jobs that are submitted one by one: a thread sends them, and sets their futures."""
+"""Jobs that are submitted one by one: a thread takes their results, and sets their futures."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -12,35 +13,37 @@ from typing import Any
 from shmpool._dispatch import Dispatcher, Packed, Sent
 from shmpool._envelope import Head
 from shmpool._lease import Lease
-from shmpool._result import Result
 from shmpool.errors import FarmError
 
-Open = Callable[[Lease, Head, Sent], Result]
+Open = Callable[[Lease, Head, Sent], Any]
+
+_SOON = 0.1  # seconds between two looks for a slot that somebody else has given back
 
 
 class FutureDesk:
-    """Takes jobs from any thread; one thread of its own does the rest."""
+    """Takes jobs from any thread, and sends them if there are slots; its own does the rest."""
 
-    def __init__(self, dispatcher: Dispatcher, open_result: Open) -> None:
-        self._dispatcher, self._open = dispatcher, open_result
-        self._run = dispatcher.begin()
+    def __init__(self, dispatcher: Dispatcher, open_result: Open, depth: int) -> None:
+        self._dispatcher, self._open, self._depth = dispatcher, open_result, depth
+        self._run = dispatcher.begin(thread=None)
         self._waiting: deque[tuple[Packed, Future[Any]]] = deque()
         self._futures: dict[int, Future[Any]] = {}
-        self._count = 0
+        self._numbers = itertools.count()
         self._closing = False
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="shmpool-futures", daemon=True)
         self._thread.start()
 
     def submit(self, job: Any) -> Future[Any]:
-        """A future of the job's Result. Raises what pickle says."""
+        """A future of what `open_result` makes of it. Raises what pickle says."""
         future: Future[Any] = Future()
+        packed = self._dispatcher.pack(next(self._numbers), job)
         with self._news:
             if self._closing:
                 raise FarmError("cannot submit: the farm is closed")
-            packed = self._dispatcher.pack(self._count, job)
-            self._count += 1
-            self._waiting.append((packed, future))
+            # Not left to the thread: it may be waiting for a job that takes an hour.
+            if self._waiting or not self._sent(packed, future):
+                self._waiting.append((packed, future))
             self._news.notify()
         return future
 
@@ -49,7 +52,7 @@ class FutureDesk:
         with self._news:
             self._closing = True
             while cancel and self._waiting:
-                self._waiting.pop()[1].cancel()
+                _cancel(self._waiting.popleft()[1])
             self._news.notify()
         self._thread.join()
 
@@ -57,8 +60,7 @@ class FutureDesk:
         try:
             while self._wait_for_work():
                 self._send_what_fits()
-                if self._run.under_way:
-                    self._receive()
+                self._receive()
         except BaseException as error:  # noqa: BLE001 - whoever waits for a future has to know
             self._fail_all(error)
         finally:
@@ -73,40 +75,59 @@ class FutureDesk:
         return True
 
     def _send_what_fits(self) -> None:
-        while self._waiting:
-            packed, future = self._waiting[0]
-            if future.cancelled() or self._send(packed, future):
+        # Results first, as in Source.
+        if 2 * len(self._run.under_way) > self._depth and self._dispatcher.anything_for(self._run):
+            return
+        with self._news:
+            while self._waiting and self._sent(*self._waiting[0]):
                 self._waiting.popleft()
-            else:
-                return
+            # Will nothing come back? Then wait for whoever has the slots.
+            stuck = bool(self._waiting) and not self._run.under_way
+            first = self._waiting.popleft() if stuck else None
+        if first is not None:
+            self._send(*first)
 
-    def _send(self, packed: Packed, future: Future[Any]) -> bool:
-        try:
-            if self._run.under_way:
-                sent = self._dispatcher.try_send(self._run, packed)
-            else:  # nothing will come back: wait for whoever has the slots
-                self._dispatcher.send(self._run, packed)
-                sent = True
-        except Exception as error:  # noqa: BLE001 - of this job alone
-            if future.set_running_or_notify_cancel():
-                future.set_exception(error)
+    def _sent(self, packed: Packed, future: Future[Any]) -> bool:
+        """Whether nothing is left to do for it: it is sent, cancelled, or cannot be sent."""
+        if future.cancelled():
+            _cancel(future)
             return True
-        if sent and future.set_running_or_notify_cancel():
+        if len(self._run.under_way) >= self._depth:
+            return False
+        try:
+            if not self._dispatcher.try_send(self._run, packed):
+                return False
+        except Exception as error:  # noqa: BLE001 - of this job alone
+            _fail(future, error)
+            return True
+        if future.set_running_or_notify_cancel():
             self._futures[packed.index] = future
-        return sent
+        return True
+
+    def _send(self, packed: Packed, future: Future[Any]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        self._futures[packed.index] = future
+        try:
+            self._dispatcher.send(self._run, packed)
+        except Exception as error:  # noqa: BLE001 - likewise
+            self._futures.pop(packed.index).set_exception(error)
 
     def _receive(self) -> None:
-        lease, head, sent = self._dispatcher.receive(self._run)
-        future = self._futures.pop(head.number, None)
+        if not self._run.under_way:
+            return
+        arrived = self._dispatcher.receive_within(self._run, _SOON)
+        if arrived is None:
+            return
+        with self._news:  # whoever sends it has said by then whose it is
+            future = self._futures.pop(arrived[1].number, None)
         try:
-            result = self._open(lease, head, sent)
+            result = self._open(*arrived)
         except BaseException as error:  # noqa: BLE001 - what the job raised
             if future is not None:
                 future.set_exception(error)
             return
-        if future is None:
-            result.release()  # cancelled just before it was sent
-        else:
+        if future is not None:  # else cancelled just before it was sent
             future.set_result(result)
 
     def _fail_all(self, error: BaseException) -> None:
@@ -115,5 +136,15 @@ class FutureDesk:
             left = [future for _, future in self._waiting] + list(self._futures.values())
             self._waiting.clear()
         for future in left:
-            with suppress(Exception):  # it may have been cancelled
-                future.set_exception(error)
+            _fail(future, error)
+
+
+def _fail(future: Future[Any], error: BaseException) -> None:
+    with suppress(Exception):  # it may have been cancelled
+        future.set_exception(error)
+
+
+def _cancel(future: Future[Any]) -> None:
+    """And tell `concurrent.futures.wait`, to which one that is merely cancelled is not done."""
+    if future.cancel():
+        future.set_running_or_notify_cancel()

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-_MOST = 60_000  # bytes of a datagram
+_MOST = 180_000  # bytes of a datagram, less than what a socket takes at once
+_TEXT = 30_000  # characters of a line, of a log record's message, and of its traceback
 _BUFFER = 1 << 20
 
 log = logging.getLogger("shmpool.farm")
@@ -44,13 +45,13 @@ class Outlet(io.TextIOBase):
         self._line += text
         *lines, self._line = self._line.split("\n")
         for line in lines:
-            self.send("line", line[:_MOST])
+            self.send("line", line)
         return len(text)
 
     def flush(self) -> None:
         """Send what there is of a line."""
         if self._line:
-            self.send("line", self._line[:_MOST])
+            self.send("line", self._line)
             self._line = ""
 
     def writable(self) -> bool:
@@ -58,13 +59,24 @@ class Outlet(io.TextIOBase):
         return True
 
     def send(self, kind: str, what: Any) -> None:
-        """Send something to the coordinator, unless that is gone."""
+        """Send something to the coordinator, unless that is gone. The start of a long text."""
+        if isinstance(what, str):
+            what = _cut(what)
         try:
             data = pickle.dumps((kind, self._worker, self.job, what))
-        except Exception as error:  # noqa: BLE001 - whatever a record's arguments raise
-            data = pickle.dumps((kind, self._worker, self.job, repr(error)))
+        except Exception as error:  # noqa: BLE001 - whatever a record's fields raise
+            data = pickle.dumps(("line", self._worker, self.job, f"cannot be sent: {error!r:.999}"))
+        if len(data) > _MOST:
+            story = f"cannot be sent: {len(data)} bytes of {kind}"
+            data = pickle.dumps(("line", self._worker, self.job, story))
         with suppress(OSError):
-            self._end.send(data[: _MOST * 3])
+            self._end.send(data)
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _TEXT:
+        return text
+    return f"{text[:_TEXT]}... ({len(text)} characters)"
 
 
 class _Sender(logging.Handler):
@@ -74,9 +86,9 @@ class _Sender(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record, its message made and its traceback written here."""
-        fields = dict(record.__dict__, msg=record.getMessage(), args=None)
+        fields = dict(record.__dict__, msg=_cut(record.getMessage()), args=None)
         if record.exc_info:
-            fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
+            fields["exc_text"] = _cut(logging.Formatter().formatException(record.exc_info))
         fields["exc_info"] = None
         self._outlet.send("record", fields)
 
@@ -88,12 +100,20 @@ class Intake:
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         self._show = show
-        self.failures: list[str] = []  # tracebacks of workers that could not begin
+        self.failures: list[str] = []  # tracebacks of workers that ended with one
+        self.begun: set[str] = set()  # workers that were ready for jobs
+        self._settled = threading.Event()
         self._thread = threading.Thread(target=self._run, name="shmpool-relay", daemon=True)
 
     def start(self) -> None:
         """Begin to listen."""
         self._thread.start()
+
+    def settle(self) -> None:
+        """Wait until all that the dead have sent is taken."""
+        self._settled.clear()
+        self.theirs.send(pickle.dumps(("settle", "", "", None)))
+        self._settled.wait()
 
     def close(self) -> None:
         """Take what is still on its way, and stop. Idempotent."""
@@ -105,7 +125,7 @@ class Intake:
         self._ours.close()
 
     def _run(self) -> None:
-        while data := self._ours.recv(_MOST * 4):
+        while data := self._ours.recv(_MOST):
             try:
                 self._take(*pickle.loads(data))  # noqa: S301 - from our own workers
             except Exception:  # whatever one sends: the others are heard
@@ -116,6 +136,10 @@ class Intake:
             self._show(f"[{worker}{f' {job}' if job else ''}] {what}")
         elif kind == "failure":
             self.failures.append(what)
+        elif kind == "begun":
+            self.begun.add(worker)
+        elif kind == "settle":
+            self._settled.set()
         elif isinstance(what, dict):
             record = logging.makeLogRecord(what | {"worker": worker, "job": job})
             logging.getLogger(record.name).handle(record)

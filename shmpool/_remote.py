@@ -19,6 +19,8 @@ def failure(error: BaseException) -> tuple[BaseException, str]:
     """An exception that can travel, and its traceback as text."""
     text = "".join(traceback.format_exception(error))
     _forget_frames(error)
+    if not isinstance(error, Exception):  # raised there, a SystemExit would end the coordinator
+        return JobError(f"the function raised {error!r}"), text
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - just made
     except Exception:  # noqa: BLE001 - whatever its __reduce__ raises

@@ -26,7 +26,7 @@ class Result:
     `with` block is left, or it is collected. `keep()` hands its lease over to you.
     """
 
-    __slots__ = ("_farm", "_head", "_lease", "error", "job", "value")
+    __slots__ = ("__weakref__", "_farm", "_head", "_lease", "error", "job", "value")
 
     def __init__(
         self, farm: Farm, lease: Lease | None, head: Head, sent: Sent,

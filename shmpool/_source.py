@@ -12,25 +12,36 @@ from shmpool._lease import Lease
 
 
 class Source:
-    """Sends jobs in order, at most `depth` at a time, until there are no more or it is to drain."""
+    """Sends jobs in order until there are no more or it is to drain.
+
+    At most `depth` at a time, and so many that it has `most` slots, those of results included.
+    """
 
     def __init__(
-        self, dispatcher: Dispatcher, run: Run, jobs: Iterable[Any], depth: int, draining: Event
-    ) -> None:
+        self, dispatcher: Dispatcher, run: Run, jobs: Iterable[Any],
+        *, depth: int, most: int, draining: Event,
+    ) -> None:  # fmt: skip
         self._dispatcher, self._run = dispatcher, run
-        self._depth, self._draining = depth, draining
+        self._depth, self._most, self._draining = depth, most, draining
         self._jobs = enumerate(jobs)
         self._arrived: dict[int, tuple[Lease, Head, Sent]] = {}
+        self._error: Exception | None = None
         self._next = self._read()
 
     def _read(self) -> Packed | None:
-        numbered = next(self._jobs, None) if not self._draining.is_set() else None
-        return None if numbered is None else self._dispatcher.pack(*numbered)
+        try:
+            numbered = next(self._jobs, None) if not self._draining.is_set() else None
+            return None if numbered is None else self._dispatcher.pack(*numbered)
+        except Exception as error:  # noqa: BLE001 - raised when all before it is done
+            self._error = error
+            return None
 
     def unordered(self) -> Iterator[tuple[Lease, Head, Sent]]:
         """As they come."""
         while self._send_what_fits():
             yield self._dispatcher.receive(self._run)
+        if self._error is not None:
+            raise self._error
 
     def ordered(self) -> Iterator[tuple[Lease, Head, Sent]]:
         """In the order of the jobs."""
@@ -49,7 +60,8 @@ class Source:
         # worker by itself.
         if 2 * len(run.under_way) > self._depth and dispatcher.anything_for(run):
             return True
-        while self._next is not None and len(run.under_way) < self._depth:
+        most = min(self._depth, self._most - len(self._arrived) - 1)  # one is the caller's
+        while self._next is not None and len(run.under_way) < max(most, 1):
             if self._draining.is_set():
                 self._next = None
                 break

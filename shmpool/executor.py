@@ -48,8 +48,8 @@ class FarmExecutor(Executor):
 
     As `concurrent.futures.ProcessPoolExecutor`, which it replaces by changing one line. An
     array of up to result_size bytes is read where its worker left it, and gives its slot back
-    when it dies; when fewer than half of the slots are free it is copied instead, so results
-    may be kept. Bigger arrays and all other values are pickled, and need job_size bytes.
+    when it dies; when such arrays have half of the slots it is copied instead, so results may
+    be kept. Bigger arrays and all other values are pickled, and need job_size bytes.
     max_workers: processes. initializer, initargs: called in each. farm: options of Farm.
 
     >>> from math import factorial
@@ -73,6 +73,7 @@ class FarmExecutor(Executor):
         self._farm = Farm(_call, spec, workers=max_workers, **options)
         self._starting = threading.Lock()
         self._desk: FutureDesk | None = None
+        self._ending = False
 
     @property
     def farm(self) -> Farm:
@@ -81,11 +82,18 @@ class FarmExecutor(Executor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """A future of `fn(*args, **kwargs)`, all of which pickle. Does not block."""
+        if self._farm._closed or self._ending:
+            raise RuntimeError("cannot schedule new futures after shutdown")
         dispatcher = self._farm._started()[2]
         with self._starting:
             if self._desk is None:
-                self._desk = FutureDesk(dispatcher, self._value)
-        return self._desk.submit((fn, args, kwargs))
+                self._desk = FutureDesk(dispatcher, self._value, self._farm.pool.slots)
+        try:
+            return self._desk.submit((fn, args, kwargs))
+        except Exception as error:  # noqa: BLE001 - what pickle says, told as the original does
+            future: Future[T] = Future()
+            future.set_exception(error)
+            return future
 
     def _value(self, lease: Lease, head: Head, sent: Sent) -> Any:
         result = self._farm._open(lease, head, sent, yields=False)
@@ -99,7 +107,7 @@ class FarmExecutor(Executor):
     def _array(self, lease: Lease, value: _InFrame) -> np.ndarray[Any, Any]:
         array = np.ndarray(value.shape, np.dtype(value.dtype), buffer=lease._memory())
         pool = self._farm.pool
-        if 2 * pool.statistics().free >= pool.slots:
+        if 2 * pool._mapping.live <= pool.slots:
             return array  # the lease is collected, and the array has its slot
         copy = array.copy()
         del array
@@ -111,6 +119,7 @@ class FarmExecutor(Executor):
 
         wait=False returns at once; the rest is then done by a thread.
         """
+        self._ending = True
         if not wait:
             threading.Thread(target=self._close, args=(cancel_futures,)).start()
             return

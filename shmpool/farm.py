@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -107,8 +108,7 @@ class Farm:
             raise ArgumentError(f"job_timeout is {job_timeout!r}: give seconds > 0, or None")
         if depth is not None and depth < 1:
             raise SizeError(f"depth={depth}: at least 1")
-        if on_error not in _ON_ERROR:
-            raise ArgumentError(f"on_error is {on_error!r}: 'raise' or 'yield'")
+        _yields(on_error)
         self._frame = frame
         self._frame_bytes = _frame_bytes(frame, frame_size)
         spec = frame if isinstance(frame, ArraySpec) else None
@@ -117,7 +117,7 @@ class Farm:
             "initializer": initializer,
             "initargs": initargs,
             "recycle_after": recycle_after or 0,
-            "memory_limit": 0 if memory_limit is None else parse_size(memory_limit, "memory_limit"),
+            "memory_limit": memory_limit or 0,
         }
         self._slots, self._depth, self._retries = slots, depth, retries
         self._job_timeout, self._on_error, self._views = job_timeout, on_error, views
@@ -126,8 +126,10 @@ class Farm:
         self._jobs = self._failed = self._bytes = 0
         self._draining = threading.Event()
         self._starting = threading.RLock()
+        self._closing = threading.RLock()
         self._parts: tuple[Pool, Crew, Dispatcher] | None = None
         self._desk: FutureDesk | None = None
+        self._last: weakref.WeakSet[Result] = weakref.WeakSet()
         self._closed = False
         self.then(function, workers=workers, **self._limits)
 
@@ -139,7 +141,7 @@ class Farm:
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         recycle_after: int = 0,
-        memory_limit: int = 0,
+        memory_limit: int | str = 0,
     ) -> Self:
         """One more stage: `function(job, frame)` gets the frame as the stage before has left it.
 
@@ -154,11 +156,8 @@ class Farm:
         number = len(self._stages)
         source = "todo" if number == 0 else f"stage-{number + 1}"
         target = f"stage-{number + 2}"
-        self._stages.append(
-            Stage(
-                function, count, source, target, initializer, initargs, recycle_after, memory_limit
-            )
-        )
+        limits = recycle_after, parse_size(memory_limit, "memory_limit")
+        self._stages.append(Stage(function, count, source, target, initializer, initargs, *limits))
         return self
 
     # Starting.
@@ -207,18 +206,28 @@ class Farm:
         that took too long as often (with on_error="yield": results with these as `error`);
         FarmError when no worker can work, or when results that you keep leave no slot.
         """
-        dispatcher = self._started()[2]
-        run = dispatcher.begin()
-        yields = (on_error or self._on_error) == "yield"
-        source = Source(dispatcher, run, jobs, self._depth or self.pool.slots, self._draining)
+        yields = _yields(self._on_error if on_error is None else on_error)
+        pool, _, dispatcher = self._started()
+        slots = pool.slots
+        # A loop inside this one, or a future, needs a slot too; where they are few, workers first.
+        most = slots - 1 if slots > self.workers + 1 else slots
+        run = dispatcher.begin(thread=threading.get_ident())
+        source = result = None
         try:
+            source = Source(
+                dispatcher, run, jobs,
+                depth=self._depth or slots, most=most, draining=self._draining,
+            )  # fmt: skip
             for arrived in source.ordered() if ordered else source.unordered():
                 result = self._open(*arrived, yields=yields)
                 del arrived
                 yield result
                 result._end()
         finally:
-            source.forget()
+            if result is not None:
+                self._last.add(result)  # of a loop that was left: good until the farm is closed
+            if source is not None:
+                source.forget()
             dispatcher.end(run)
 
     def submit(self, job: Any) -> Future[Result]:
@@ -232,7 +241,8 @@ class Farm:
         dispatcher = self._started()[2]
         with self._starting:
             if self._desk is None:
-                self._desk = FutureDesk(dispatcher, partial(self._open, yields=False))
+                opened = partial(self._open, yields=False)
+                self._desk = FutureDesk(dispatcher, opened, self._depth or self.pool.slots)
             return self._desk
 
     def drain(self) -> None:
@@ -244,6 +254,9 @@ class Farm:
 
     def _open(self, lease: Lease, head: Head, sent: Sent, *, yields: bool) -> Result:
         self._jobs += 1
+        # Did its last worker die? Then the head is of an earlier stage, or of an earlier attempt.
+        if lease.attempts:
+            head = head._replace(status=Status.PENDING, attempts=lease.attempts)
         if head.status == Status.DONE:
             self._bytes += (
                 lease.nbytes - self._envelope.tail
@@ -252,8 +265,6 @@ class Farm:
             )
             return Result(self, lease, head, sent, self._envelope.outcome(lease, head), None)
         self._failed += 1
-        if head.status == Status.PENDING:  # nobody lived to write it
-            head = head._replace(attempts=lease.attempts)
         crew = self._started()[1]
         error = failed(self._envelope, lease, head, sent, crew.death_of, self._job_timeout)
         if not yields:
@@ -290,9 +301,13 @@ class Farm:
         with self._starting:
             self._closed = True
             parts = self._parts
-        if parts is None or parts[0].closed:
+        if parts is None:
             return
-        pool, crew, _ = parts
+        with self._closing:  # a second one waits for the first
+            if not parts[0].closed:
+                self._close(*parts[:2], cancel=cancel)
+
+    def _close(self, pool: Pool, crew: Crew, *, cancel: bool) -> None:
         if self._desk is not None:
             self._desk.close(cancel=cancel)
         for number, stage in enumerate(_linked(self._stages)):
@@ -301,10 +316,15 @@ class Farm:
             crew.dismiss_stage(number)
         crew.dismiss()
         _discard(pool, "done")
+        for result in list(self._last):
+            result._end()
         pool.close()
 
     def terminate(self) -> None:
-        """End all workers now, whatever they are doing. `close()` still has to be called."""
+        """Kill all workers now, whatever they are doing; what waits for them gets FarmError.
+
+        `close()` still has to be called.
+        """
         if self._parts is not None:
             self._parts[1].terminate()
 
@@ -326,6 +346,17 @@ class Farm:
             # The error on its way is the one to be seen; its traceback may hold frames.
             if error is None:
                 raise
+        except BaseException:  # Ctrl-C, while the last jobs are done
+            self.terminate()
+            with suppress(LeasesAliveError):
+                self.close()
+            raise
+
+
+def _yields(on_error: str) -> bool:
+    if on_error not in _ON_ERROR:
+        raise ArgumentError(f"on_error is {on_error!r}: 'raise' or 'yield'")
+    return on_error == "yield"
 
 
 def _linked(stages: list[Stage]) -> list[Stage]:
