@@ -9,7 +9,7 @@ import weakref
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from shmpool import _core, _explain
+from shmpool import _core, _explain, _leaks
 from shmpool._doorbell import Doorbell, find_bell
 from shmpool._header import VIEWS, PoolSpec
 from shmpool._layout import ControlView, Status
@@ -146,6 +146,11 @@ class Attachment(_core.Mapping):
     ) -> StaleTicketError:
         return _explain.stale(self.spec, self.view(), action, (slot, generation), (ending, queue))
 
+    def _leaked(
+        self, kind: str, slot: int, generation: int, file: str, line: int, seconds: float
+    ) -> None:
+        _leaks.warn_of_leak(kind, self.spec.name, slot, generation, file, line, seconds)
+
     def _corrupt(self, what: str) -> CorruptSegmentError:
         message = f"the control block of pool {self.spec.name!r} is corrupted: {what}"
         return CorruptSegmentError(message, name=self.spec.name)
@@ -183,8 +188,10 @@ def _kind(right: _core.RightBase) -> str:
 def attach(spec: PoolSpec, control: int, spin: float) -> Attachment:
     """Map a pool whose header has been checked; not a member yet.
 
-    Raises the errors of `_segment.opened` and `_segment.check_file` for its slabs.
+    Raises the errors of `_segment.opened` and `_segment.check_file` for its slabs, and
+    ArgumentError for an SHMPOOL_LEAKS that is no level.
     """
+    every = _leaks.track_every(spec)
     with ExitStack() as stack:
         slabs = []
         for number, size_class in enumerate(spec.classes):
@@ -200,6 +207,7 @@ def attach(spec: PoolSpec, control: int, spin: float) -> Attachment:
     mapping._watching = threading.Lock()
     mapping._died_early = False
     mapping.ignore_views = VIEWS[spec.views] == "ignore"
+    mapping.track_every = every
     # On a single CPU nobody can make progress while we spin.
     mapping.spin_ns = round(spin * 1e9) if usable_cpus() > 1 else 0
     _all.add(mapping)

@@ -37,6 +37,8 @@ ShmpoolError
     ├── TruncatedSegmentError              it is shorter than it says
     ├── CorruptSegmentError                it contradicts itself
     └── PidNamespaceError                  its coordinator cannot see this process die
+
+And one warning, LeakWarning (UserWarning): somebody forgot to end a right, or is slow to.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ __all__ = [
     "ForeignLeaseError",
     "ForeignSegmentError",
     "JobError",
+    "LeakWarning",
     "LeasesAliveError",
     "NotAPoolError",
     "NotOwnerError",
@@ -107,6 +110,10 @@ class ShmpoolError(Exception):
 
 def _rebuild(kind: type[ShmpoolError], message: str, facts: dict[str, Any]) -> ShmpoolError:
     return kind(message, **facts)
+
+
+class LeakWarning(UserWarning):
+    """A lease or borrow was collected that nobody ended, or is held for too long. Not an error."""
 
 
 class ArgumentError(ShmpoolError, ValueError):

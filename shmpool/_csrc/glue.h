@@ -16,6 +16,8 @@
  *   queue.c     QueueBase: put and get with theirs
  *   bell.c      Bell: what a member sleeps on
  *   site.c      where in the user's code we were called from
+ *   leaks.c     where rights were taken, for those that nobody ends
+ *   poison.c    what stands in free slots and behind all of them, and what is wrong with it
  *
  * Python supplies the words: the methods _stale, _corrupt, _views and _ring of a Mapping's
  * subclass make the exceptions and open the doorbells.
@@ -52,6 +54,9 @@ typedef struct {
     uint64_t spin_ns;       /* longest spin before a sleep, 0: never spin */
     bool closed;
     bool ignore_views;      /* end leases whatever still looks at them */
+    uint64_t track_every;   /* one right in so many is tracked, 0: none */
+    uint64_t taken;         /* rights taken while some are tracked */
+    struct Poison *poison;  /* NULL: the pool has none */
     PyObject *bells;        /* member index -> callable that rings it, or None */
 } MappingObject;
 
@@ -60,6 +65,9 @@ typedef struct {
     char file[48];
     uint32_t line;
 } Site;
+
+/* Where a right was taken, and when: see leaks.c. */
+typedef struct Tracked Tracked;
 
 /* A right as an object holds it: with a borrow, the word is what its ticket stands for. */
 typedef struct {
@@ -89,6 +97,7 @@ typedef struct {
     Right right;
     Ending ending;
     uint32_t ended_in; /* queue number, for PUT */
+    Tracked *tracked;  /* NULL: it is not */
 } RightObject;
 
 /* Goes up in every forked child: what was made under another value is the parent's. */
@@ -199,6 +208,12 @@ static inline void mapping_count_received(MappingObject *self, uint32_t slot)
 /* site.c */
 bool site_find(Site *site);
 
+/* leaks.c */
+void right_track(RightObject *self);
+void right_untrack(RightObject *self);
+Tracked *right_found_dead(RightObject *self);
+void right_tell_leak(RightObject *self, Tracked *leaked);
+
 /* Steps in building the module: 0 or -1. */
 int module_add_geometry(PyObject *module);
 int module_add_mapping(PyObject *module);
@@ -210,5 +225,6 @@ int module_add_pool(PyObject *module);
 int module_add_queue(PyObject *module);
 int module_add_bell(PyObject *module);
 int module_add_site(PyObject *module);
+int module_add_leaks(PyObject *module);
 
 #endif

@@ -396,6 +396,20 @@ static int mapping_set_ignore_views(MappingObject *self, PyObject *value, void *
     return 0;
 }
 
+static PyObject *mapping_get_track_every(MappingObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(self->track_every);
+}
+
+static int mapping_set_track_every(MappingObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    uint64_t every = value ? PyLong_AsUnsignedLongLong(value) : 0;
+    if (PyErr_Occurred())
+        return -1;
+    self->track_every = every;
+    return 0;
+}
+
 static PyObject *mapping_get_bells(MappingObject *self, void *Py_UNUSED(closure))
 {
     return Py_NewRef(self->bells);
@@ -420,6 +434,8 @@ static PyGetSetDef mapping_getset[] = {
     {"spin_ns", (getter)mapping_get_spin, (setter)mapping_set_spin, "Longest spin before a sleep.", NULL},
     {"ignore_views", (getter)mapping_get_ignore_views, (setter)mapping_set_ignore_views,
      "Whether leases end under living views.", NULL},
+    {"track_every", (getter)mapping_get_track_every, (setter)mapping_set_track_every,
+     "One right in so many is tracked, 0: none.", NULL},
     {"bells", (getter)mapping_get_bells, NULL, "Callables that ring members, by index.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -66,7 +66,8 @@ PyMODINIT_FUNC PyInit__core(void)
                  module_add_right(module) == 0 && module_add_lease(module) == 0 &&
                  module_add_borrow(module) == 0 &&
                  module_add_pool(module) == 0 && module_add_queue(module) == 0 &&
-                 module_add_bell(module) == 0 && module_add_site(module) == 0;
+                 module_add_bell(module) == 0 && module_add_site(module) == 0 &&
+                 module_add_leaks(module) == 0;
     if (!added || pthread_atfork(NULL, NULL, forked) != 0) {
         Py_DECREF(module);
         return PyErr_Occurred() ? NULL : PyErr_NoMemory();
