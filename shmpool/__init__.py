@@ -10,7 +10,7 @@
 
 Floors, nothing imports upward:
     errors, _interrupts < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
-    < _explain, _leaks < _attachment < _waiting < _acquiring < _writer, _record < _right
+    < _explain, _leaks, _poison < _attachment < _waiting < _acquiring < _writer, _record < _right
     < _overdue < _lease, _borrow, _queue, _reaper, _audit < _plan < _create < pool
     < _envelope < _farm_worker < _crew < farm
 """

@@ -9,7 +9,7 @@ import weakref
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from shmpool import _core, _explain, _leaks
+from shmpool import _core, _explain, _leaks, _poison
 from shmpool._doorbell import Doorbell, find_bell
 from shmpool._header import VIEWS, PoolSpec
 from shmpool._layout import ControlView, Status
@@ -21,8 +21,10 @@ from shmpool.errors import (
     ForeignLeaseError,
     PoolClosedError,
     SharedLeaseError,
+    SlotOverrunError,
     StaleTicketError,
     ViewsAliveError,
+    WriteAfterReleaseError,
 )
 
 if TYPE_CHECKING:
@@ -151,6 +153,18 @@ class Attachment(_core.Mapping):
     ) -> None:
         _leaks.warn_of_leak(kind, self.spec.name, slot, generation, file, line, seconds)
 
+    def _written_while_free(
+        self, slot: int, generation: int, first: int, count: int, found: bytes
+    ) -> WriteAfterReleaseError:
+        return _poison.written_while_free(self.spec, slot, generation, (first, count, found))
+
+    def _overrun(
+        self, action: str, slot: int, generation: int, behind: int,
+        first: int, count: int, found: bytes,
+    ) -> SlotOverrunError:  # fmt: skip
+        damage = first, count, found
+        return _poison.overrun(self.spec, action, (slot, generation), behind, damage)
+
     def _corrupt(self, what: str) -> CorruptSegmentError:
         message = f"the control block of pool {self.spec.name!r} is corrupted: {what}"
         return CorruptSegmentError(message, name=self.spec.name)
@@ -208,6 +222,8 @@ def attach(spec: PoolSpec, control: int, spin: float) -> Attachment:
     mapping._died_early = False
     mapping.ignore_views = VIEWS[spec.views] == "ignore"
     mapping.track_every = every
+    if spec.diagnostics.poison:
+        mapping.watch_poison()
     # On a single CPU nobody can make progress while we spin.
     mapping.spin_ns = round(spin * 1e9) if usable_cpus() > 1 else 0
     _all.add(mapping)

@@ -22,6 +22,8 @@ ShmpoolError
 ├── TooManyMembersError                    the member table is full
 ├── UnsupportedPlatformError               the system lacks what the pool stands on
 ├── AuditError                             an invariant of the pool does not hold
+├── WriteAfterReleaseError                 poison: somebody wrote to a slot while it was free
+├── SlotOverrunError                       poison: somebody wrote beyond a slot
 ├── FarmError                              a job of a farm failed
 │   ├── JobError                           what its function did cannot be sent home
 │   └── WorkerDiedError                    it killed every worker that tried it
@@ -78,6 +80,7 @@ __all__ = [
     "ShmpoolError",
     "SizeError",
     "SlotOverflowError",
+    "SlotOverrunError",
     "StaleTicketError",
     "TooManyMembersError",
     "TruncatedSegmentError",
@@ -85,6 +88,7 @@ __all__ = [
     "VersionError",
     "ViewsAliveError",
     "WorkerDiedError",
+    "WriteAfterReleaseError",
 ]
 
 
@@ -201,6 +205,20 @@ class UnsupportedPlatformError(ShmpoolError):
 
 class AuditError(ShmpoolError):
     """An invariant does not hold: `slot`, `word`, `rule`."""
+
+
+class WriteAfterReleaseError(ShmpoolError):
+    """Somebody wrote to a slot while it was free: `slot`, `offset`, `damaged`, `found`.
+
+    Raised by the acquire that finds it, and not where it was done. The slot is whole again.
+    """
+
+
+class SlotOverrunError(ShmpoolError):
+    """Somebody wrote beyond a slot: `slot`, `behind`, `offset`, `damaged`, `found`.
+
+    Raised when the lease ends. It goes on, and what was overwritten is whole again.
+    """
 
 
 class FarmError(ShmpoolError):

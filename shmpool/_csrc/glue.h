@@ -128,7 +128,7 @@ int mapping_refuse_shared(MappingObject *self, RightObject *lease, const char *a
 
 /* waiting.c, upkeep.c, memory.c, peek.c, borrow.c: more methods of Mapping */
 extern PyMethodDef waiting_methods[], upkeep_methods[], memory_methods[], peek_methods[],
-    borrowing_methods[];
+    borrowing_methods[], poison_methods[];
 sp_atomic_u64 *mapping_mask(MappingObject *self, int kind, unsigned int index);
 int mapping_ring_everybody(MappingObject *self, sp_atomic_u64 *mask);
 
@@ -213,6 +213,21 @@ void right_track(RightObject *self);
 void right_untrack(RightObject *self);
 Tracked *right_found_dead(RightObject *self);
 void right_tell_leak(RightObject *self, Tracked *leaked);
+
+/* poison.c */
+void poison_begin(MappingObject *self, uint32_t slot);
+sp_right poison_fill(MappingObject *self, const sp_right *at);
+int poison_check(MappingObject *self, const sp_right *right);
+int poison_check_around(MappingObject *self, const Right *right, const char *action);
+void poison_check_quietly(MappingObject *self, const Right *right);
+void poison_free(MappingObject *self);
+
+/* Has nobody written past the slot? -1 with SlotOverrunError if somebody has; the right goes on. */
+static inline int right_whole(RightObject *self, const char *action)
+{
+    bool looks = UNLIKELY(self->mapping->poison != NULL) && !self->right.borrowed;
+    return looks ? poison_check_around(self->mapping, &self->right, action) : 0;
+}
 
 /* Steps in building the module: 0 or -1. */
 int module_add_geometry(PyObject *module);

@@ -310,6 +310,7 @@ static void mapping_dealloc(MappingObject *self)
         if (self->slab[i])
             munmap(self->slab[i], slab_size(self, i));
     close_files(self);
+    poison_free(self);
     PyMem_Free(self->borrows);
     if (self->pool.base)
         munmap(self->pool.base, self->control_size);
@@ -476,6 +477,7 @@ int module_add_mapping(PyObject *module)
     add_methods(memory_methods);
     add_methods(peek_methods);
     add_methods(borrowing_methods);
+    add_methods(poison_methods);
     mapping_type = (PyTypeObject *)PyType_FromSpec(&mapping_spec);
     return mapping_type ? PyModule_AddType(module, mapping_type) : -1;
 }

@@ -63,7 +63,7 @@ void right_over(RightObject *self, Ending ending, uint32_t queue)
 
 PyObject *right_release(RightObject *self, PyObject *Py_UNUSED(none))
 {
-    if (right_usable(self, "release") < 0 || right_unviewed(self, "release") < 0)
+    if (right_usable(self, "release") < 0 || right_whole(self, "release") < 0 || right_unviewed(self, "release") < 0)
         return NULL;
     MappingObject *mapping = self->mapping;
     bool ended = right_end(mapping, &self->right);
