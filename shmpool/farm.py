@@ -83,7 +83,14 @@ class Result:
 
     def _end(self) -> None:
         # Not release(): arrays that the loop still names hold their slot until they go.
-        self._lease = None
+        lease, self._lease = self._lease, None
+        if lease is not None and lease.live:
+            lease.leave_to_views()
+
+    def __del__(self) -> None:
+        """Of a loop that was left early: its last result ends when nobody looks any more."""
+        if hasattr(self, "_lease"):
+            self._end()
 
 
 class Farm:
@@ -154,6 +161,14 @@ class Farm:
             self._take_back()
 
     def _open(self, lease: Lease) -> Result:
+        try:
+            return self._result(lease)
+        except BaseException:
+            if lease.live:
+                lease.leave_to_views()  # the traceback may hold some
+            raise
+
+    def _result(self, lease: Lease) -> Result:
         job = self._envelope.job(lease)
         self._crew.progress()
         self._jobs += 1
@@ -260,7 +275,8 @@ class _Run:
 
     def forget(self) -> None:
         """Free what has arrived and nobody will look at."""
-        self._arrived.clear()
+        while self._arrived:
+            self._arrived.popitem()[1].release()
 
     def _hand_out(self) -> None:
         """Send jobs as long as there are free slots."""
@@ -271,12 +287,14 @@ class _Run:
             self._hand_out_to(lease)
 
     def _hand_out_to(self, lease: Lease) -> None:
-        if self._next_job is not None:
+        with lease:  # of a farm that was closed meanwhile it goes back
+            if self._next_job is None:
+                return
             self._farm._envelope.address(lease, self._number, *self._next_job)
             self._farm._todo.put(lease)
-            self._under_way += 1
-            self._farm._outstanding += 1
-            self._next_job = self._read_job()
+        self._under_way += 1
+        self._farm._outstanding += 1
+        self._next_job = self._read_job()
 
     def _receive(self) -> None:
         try:
