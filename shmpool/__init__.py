@@ -7,12 +7,13 @@
     Ticket      a lease on its way, as one integer
     Farm        a function, many jobs, worker processes: results without a copy
     errors      every error, as a tree
+    testing     a pytest plugin: a test that leaves something behind fails
 
 Floors, nothing imports upward:
     errors, _interrupts < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
     < _explain, _leaks, _poison < _attachment < _waiting < _acquiring < _writer, _record < _right
     < _overdue < _lease, _borrow, _queue, _reaper, _audit < _plan < _create < pool
-    < _envelope < _farm_worker < _crew < farm
+    < _envelope < _farm_worker < _crew < farm < testing
 """
 
 import logging

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 CHECK_EVERY = 0.25  # seconds between two looks at the coordinator on the fast path
 
 _all: weakref.WeakSet[Attachment] = weakref.WeakSet()
+attachments = 0  # how many this process has made, for shmpool.testing
 
 
 class Attachment(_core.Mapping):
@@ -226,6 +227,8 @@ def attach(spec: PoolSpec, control: int, spin: float) -> Attachment:
         mapping.watch_poison()
     # On a single CPU nobody can make progress while we spin.
     mapping.spin_ns = round(spin * 1e9) if usable_cpus() > 1 else 0
+    global attachments  # noqa: PLW0603 - one for the process
+    attachments += 1
     _all.add(mapping)
     return mapping
 

@@ -178,7 +178,20 @@ static PyObject *tracked_so_far(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED
     return PyLong_FromUnsignedLongLong(all.number);
 }
 
+/* As if this process had been killed: nothing ends the right, and nothing here holds it. */
+static PyObject *forget(PyObject *Py_UNUSED(module), PyObject *object)
+{
+    if (!PyObject_TypeCheck(object, right_type))
+        return PyErr_Format(PyExc_TypeError, "not a lease or borrow: %R", object);
+    RightObject *right = (RightObject *)object;
+    if (right_usable(right, "abandon") < 0)
+        return NULL;
+    right_over(right, RELEASED, 0);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
+    {"forget", forget, METH_O, "Drop a right and never end it."},
     {"tracked", tracked, METH_VARARGS,
      "tracked(after=0): (kind, pool, slot, generation, file, line, seconds) of each right of this\n"
      "process that is tracked and alive, oldest first, but for those up to number `after`."},
