@@ -16,7 +16,9 @@ VARIABLE = "SHMPOOL_LEAKS"
 _EVERY = {"off": 0, "sampled": 128, "all": 1}  # as Netty's leak detector samples
 _MOST = 8  # rights that a message names
 
-forced: str | None = None  # a level for all pools that are attached from now on: see shmpool.testing
+forced: str | None = (
+    None  # a level for all pools that are attached from now on: see shmpool.testing
+)
 
 
 @dataclass(frozen=True, slots=True)

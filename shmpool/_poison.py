@@ -30,7 +30,9 @@ def overrun(
     (slot, generation), (first, count, found) = right, damage
     size = spec.class_of(behind).slot_size
     if behind == slot:
-        where = f"{_bytes(count)} behind its end were written to, the first at offset {size + first}"
+        where = (
+            f"{_bytes(count)} behind its end were written to, the first at offset {size + first}"
+        )
     else:
         where = (
             f"{_bytes(count)} in front of it were written to, the first at offset {size + first} "
@@ -39,7 +41,7 @@ def overrun(
     message = (
         f"cannot {action} lease {slot}@{generation} of pool {spec.name!r}, which has {size} bytes: "
         f"{where}: {found.hex(' ')}. Check the lengths given to C code, or take larger slots. They "
-        f"are whole again, and the lease goes on: {action} it once more"
+        f"are whole again, and the lease goes on: it can be ended now"
     )
     facts = {"slot": slot, "generation": generation, "behind": behind, **_facts(damage)}
     return SlotOverrunError(message, **facts)

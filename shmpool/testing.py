@@ -129,7 +129,8 @@ class LeakCheck:
 
     def _left(self, before: _Counts) -> list[str]:
         found = [
-            (self._rights(before), "lease", "leases"),
+            (self._rights(before, "lease"), "lease", "leases"),
+            (self._rights(before, "borrow"), "borrow", "borrows"),
             (self._pools(before), "pool", "pools"),
             (self._processes(before), "process", "processes"),
         ]
@@ -139,7 +140,7 @@ class LeakCheck:
             if things
         ]
 
-    def _rights(self, before: _Counts) -> list[str]:
+    def _rights(self, before: _Counts, kind: str) -> list[str]:
         """Those taken since, but for the excused: the list is in the order of their numbers."""
         rights = _core.tracked(before.rights)
         for first, last in self._excused.rights:
@@ -148,9 +149,10 @@ class LeakCheck:
                 end = len(rights) - len(_core.tracked(last))
                 rights[begin:end] = [None] * (end - begin)  # type: ignore[list-item]
         return [
-            f"{'' if kind == 'lease' else 'borrow of '}slot {slot} of pool {pool!r}, acquired at "
+            f"slot {slot} of pool {pool!r}, acquired at "
             f"{_leaks.place(file, line)} {seconds:.2f} s ago"
-            for kind, pool, slot, _, file, line, seconds in filter(None, rights)
+            for which, pool, slot, _, file, line, seconds in filter(None, rights)
+            if which == kind
         ]
 
     def _pools(self, before: _Counts) -> list[str]:
@@ -201,7 +203,9 @@ def _command(pid: int) -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the ini option that switches the check off."""
-    parser.addini(_MARK, "on: a test that leaves slots, pools or processes behind fails; or off", default="on")
+    parser.addini(
+        _MARK, "on: a test that leaves slots, pools or processes behind fails; or off", default="on"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
