@@ -26,7 +26,7 @@ def written_while_free(
 def overrun(
     spec: PoolSpec, action: str, right: tuple[int, int], behind: int, damage: Damage
 ) -> SlotOverrunError:
-    """The bytes behind slot `behind` are not as they were: it is the slot itself or the one before."""
+    """The bytes behind slot `behind`, the slot itself or the one before, are not as they were."""
     (slot, generation), (first, count, found) = right, damage
     size = spec.class_of(behind).slot_size
     if behind == slot:
@@ -36,7 +36,8 @@ def overrun(
     else:
         where = (
             f"{_bytes(count)} in front of it were written to, the first at offset {size + first} "
-            f"of slot {behind}: from slot {behind} over its end, or from slot {slot} before its start"
+            f"of slot {behind}: from slot {behind} over its end, or from slot {slot} before its "
+            f"start"
         )
     message = (
         f"cannot {action} lease {slot}@{generation} of pool {spec.name!r}, which has {size} bytes: "

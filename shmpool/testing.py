@@ -17,7 +17,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from multiprocessing import active_children, forkserver
-from multiprocessing.resource_tracker import _resource_tracker  # type: ignore[attr-defined]
+from multiprocessing.resource_tracker import _resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +161,8 @@ class LeakCheck:
         gc.collect()  # one that only a cycle holds is closed by that
         now = time.monotonic()
         return [
-            f"{pool.name!r}, made at {_leaks.place(pool.file, pool.line)} {now - pool.when:.2f} s ago"
-            for pool in self._open_pools(before)
+            f"{p.name!r}, made at {_leaks.place(p.file, p.line)} {now - p.when:.2f} s ago"
+            for p in self._open_pools(before)
         ]
 
     def _open_pools(self, before: _Counts) -> list[_leaks.Founding]:

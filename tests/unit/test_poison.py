@@ -115,9 +115,14 @@ def test_a_failing_block_is_not_masked(make: MakePool, monkeypatch: pytest.Monke
     pool = make(slot_size=64)
     unraised: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", unraised.append)
-    with pytest.raises(KeyError), pool.acquire():
-        write(pool, 0, 64, b"\x00")
-        raise KeyError
+
+    def fail() -> None:
+        with pool.acquire():
+            write(pool, 0, 64, b"\x00")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert [thing.exc_type for thing in unraised] == [shmpool.SlotOverrunError]
     assert pool.audit()["free"] == pool.slots
     pool.acquire().release()
