@@ -294,4 +294,5 @@ def test_a_delivery_is_none_any_more_before_it_is_filled(
     assert child.exitcode == -signal.SIGSEGV
     with pool.acquire() as lease:  # when the reaper has freed it
         assert bytes(memoryview(lease)[:1]) == bytes([FILL])
+    pool.close()  # it has told by then
     assert "1 slots freed, 0 requeued" in caplog.text
