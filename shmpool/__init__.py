@@ -7,14 +7,15 @@
     Ticket      a lease on its way, as one integer
     Farm        a function, many jobs, worker processes: results without a copy
     errors      every error, as a tree
+    testing     a pytest plugin: a test that leaves something behind fails
 
 Floors, nothing imports upward:
     errors, _interrupts < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
-    < _story < _explain < _attachment < _touches < _waiting < _acquiring < _writer, _record
-    < _right
-    < _lease, _borrow, _queue, _reaper, _audit < _plan < _create < pool
+    < _story < _explain, _leaks, _poison < _attachment < _touches < _waiting < _acquiring
+    < _writer, _record < _right < _overdue < _lease, _borrow, _queue, _reaper, _audit
+    < _plan < _create < pool
     < _remote < _envelope < _relay < _farm_worker < _crew < _dispatch < _source, _result
-    < _futures < farm < executor
+    < _futures < farm < executor, testing
 """
 
 import logging

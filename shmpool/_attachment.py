@@ -10,7 +10,7 @@ import weakref
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from shmpool import _core, _explain
+from shmpool import _core, _explain, _leaks, _poison
 from shmpool._doorbell import Doorbell, find_bell
 from shmpool._header import PoolSpec
 from shmpool._layout import ControlView, Status
@@ -23,9 +23,11 @@ from shmpool.errors import (
     PoolClosedError,
     SegmentTruncatedError,
     SharedLeaseError,
+    SlotOverrunError,
     StaleTicketError,
     ViewsAliveError,
     ViewsCopiedWarning,
+    WriteAfterReleaseError,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 CHECK_EVERY = 0.25  # seconds between two looks at the coordinator on the fast path
 
 _all: weakref.WeakSet[Attachment] = weakref.WeakSet()
+attached = 0  # how many this process has made, for shmpool.testing
 
 
 class Attachment(_core.Mapping):
@@ -154,6 +157,23 @@ class Attachment(_core.Mapping):
     ) -> StaleTicketError:
         return _explain.stale(self.spec, self.view(), action, (slot, generation), (ending, queue))
 
+    def _leaked(
+        self, kind: str, slot: int, generation: int, file: str, line: int, seconds: float
+    ) -> None:
+        _leaks.warn_of_leak(kind, self.spec.name, slot, generation, file, line, seconds)
+
+    def _written_while_free(
+        self, slot: int, generation: int, first: int, count: int, found: bytes
+    ) -> WriteAfterReleaseError:
+        return _poison.written_while_free(self.spec, slot, generation, (first, count, found))
+
+    def _overrun(
+        self, action: str, slot: int, generation: int, behind: int,
+        first: int, count: int, found: bytes,
+    ) -> SlotOverrunError:  # fmt: skip
+        damage = first, count, found
+        return _poison.overrun(self.spec, action, (slot, generation), behind, damage)
+
     def _corrupt(self, what: str) -> CorruptSegmentError:
         message = f"the control block of pool {self.spec.name!r} is corrupted: {what}"
         return CorruptSegmentError(message, name=self.spec.name)
@@ -202,8 +222,10 @@ def _kind(right: _core.RightBase) -> str:
 def attach(spec: PoolSpec, control: int, spin: float) -> Attachment:
     """Map a pool whose header has been checked; not a member yet.
 
-    Raises the errors of `_segment.opened` and `_segment.check_file` for its slabs.
+    Raises the errors of `_segment.opened` and `_segment.check_file` for its slabs, and
+    ArgumentError for an SHMPOOL_LEAKS that is no level.
     """
+    every = _leaks.track_every(spec)
     with ExitStack() as stack:
         slabs = []
         for number, size_class in enumerate(spec.classes):
@@ -220,8 +242,13 @@ def attach(spec: PoolSpec, control: int, spin: float) -> Attachment:
     mapping._joining = threading.Lock()
     mapping._watching = threading.Lock()
     mapping._died_early = False
+    mapping.track_every = every
+    if spec.diagnostics.poison:
+        mapping.watch_poison()
     # On a single CPU nobody can make progress while we spin.
     mapping.spin_ns = round(spin * 1e9) if usable_cpus() > 1 else 0
+    global attached  # noqa: PLW0603 - one for the process
+    attached += 1
     _all.add(mapping)
     return mapping
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from shmpool import _core
+from shmpool import _core, _leaks
 from shmpool._header import (
     HISTORY,
     LEAKS,
@@ -66,6 +66,7 @@ def plan_diagnostics(
 ) -> Diagnostics:
     """What the pool watches: debug by SHMPOOL_DEBUG unless told. Raises ArgumentError."""
     debug = poison or (_debug_asked_for() if debug is None else debug)
+    _leaks.asked_level()  # a bad one is told before anything is made
     level = ("sampled" if debug else "off") if leaks is None else leaks
     return Diagnostics(
         history=HISTORY if debug else 0,

@@ -21,6 +21,7 @@ from shmpool._attachment import Attachment
 from shmpool._doorbell import hang_bell, take_down_bell
 from shmpool._header import PAGE
 from shmpool._layout import Standing
+from shmpool._overdue import Overdue
 from shmpool._process import Identity, open_pidfd, start_thread
 from shmpool._segment import out_of_memory
 
@@ -45,6 +46,7 @@ class Reaper:
     def __init__(self, mapping: Attachment, bells: int = _BELLS_AHEAD) -> None:
         self._mapping = mapping
         self._view = mapping.view()
+        self._overdue = Overdue(mapping)
         self._poll = select.poll()
         self._watched: dict[int, _Watched] = {}  # by pidfd
         self._joins_seen = -1
@@ -114,6 +116,7 @@ class Reaper:
             self._meet_members()
             self._joins_seen = joins
         self._expire_orphans()
+        self._overdue.look()
 
     # Newcomers and those who leave.
 

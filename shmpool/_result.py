@@ -89,7 +89,9 @@ class Result:
 
     def _end(self) -> None:
         """The next one is taken: arrays that the loop still names hold their slot until they go."""
-        self._lease = None
+        lease, self._lease = self._lease, None
+        if lease is not None and lease.live:
+            lease.leave_to_views()
 
     def __enter__(self) -> Self:
         return self

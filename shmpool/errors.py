@@ -23,6 +23,8 @@ ShmpoolError
 ├── TooManyMembersError                    the member table is full
 ├── UnsupportedPlatformError               the system lacks what the pool stands on
 ├── AuditError                             an invariant of the pool does not hold
+├── WriteAfterReleaseError                 poison: somebody wrote to a slot while it was free
+├── SlotOverrunError                       poison: somebody wrote beyond a slot
 ├── FarmError                              a job of a farm failed
 │   ├── JobError                           what its function did cannot be sent home
 │   ├── JobTimeoutError (TimeoutError)     it took too long in every worker that tried it
@@ -41,7 +43,9 @@ ShmpoolError
     ├── CorruptSegmentError                it contradicts itself
     └── PidNamespaceError                  its coordinator cannot see this process die
 
-Warnings: ViewsCopiedWarning (UserWarning) with views="copy".
+Warnings, each a UserWarning:
+LeakWarning                                somebody forgot to end a right, or is slow to
+ViewsCopiedWarning                         views="copy": bytes were copied at the end of a lease
 """
 
 from __future__ import annotations
@@ -61,6 +65,7 @@ __all__ = [
     "ForeignSegmentError",
     "JobError",
     "JobTimeoutError",
+    "LeakWarning",
     "LeasesAliveError",
     "NotAPoolError",
     "NotOwnerError",
@@ -82,6 +87,7 @@ __all__ = [
     "ShmpoolError",
     "SizeError",
     "SlotOverflowError",
+    "SlotOverrunError",
     "StaleTicketError",
     "TooManyMembersError",
     "TruncatedSegmentError",
@@ -91,6 +97,7 @@ __all__ = [
     "ViewsAliveError",
     "ViewsCopiedWarning",
     "WorkerDiedError",
+    "WriteAfterReleaseError",
 ]
 
 
@@ -116,6 +123,10 @@ class ShmpoolError(Exception):
 
 def _rebuild(kind: type[ShmpoolError], message: str, facts: dict[str, Any]) -> ShmpoolError:
     return kind(message, **facts)
+
+
+class LeakWarning(UserWarning):
+    """A lease or borrow was collected that nobody ended, or is held for too long. Not an error."""
 
 
 class ArgumentError(ShmpoolError, ValueError):
@@ -212,6 +223,20 @@ class UnsupportedPlatformError(ShmpoolError):
 
 class AuditError(ShmpoolError):
     """An invariant does not hold: `slot`, `word`, `rule`."""
+
+
+class WriteAfterReleaseError(ShmpoolError):
+    """Somebody wrote to a slot while it was free: `slot`, `offset`, `damaged`, `found`.
+
+    Raised by the acquire that finds it, and not where it was done. The slot is whole again.
+    """
+
+
+class SlotOverrunError(ShmpoolError):
+    """Somebody wrote beyond a slot: `slot`, `behind`, `offset`, `damaged`, `found`.
+
+    Raised when the lease ends. It goes on, and what was overwritten is whole again.
+    """
 
 
 class FarmError(ShmpoolError):

@@ -108,7 +108,8 @@ class FarmExecutor(Executor):
         array = np.ndarray(value.shape, np.dtype(value.dtype), buffer=lease._memory())
         pool = self._farm.pool
         if 2 * pool._mapping.live <= pool.slots:
-            return array  # the lease is collected, and the array has its slot
+            lease.leave_to_views()  # the array has the slot now
+            return array
         copy = array.copy()
         del array
         lease.release()

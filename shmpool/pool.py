@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from numpy.typing import DTypeLike
 
-from shmpool import _audit, _core, _create, _peek, _plan, _story, _survey, _touches
+from shmpool import _audit, _core, _create, _leaks, _peek, _plan, _story, _survey, _touches
 from shmpool._acquiring import acquire, fitting
 from shmpool._attachment import Attachment
 from shmpool._borrow import Borrow
@@ -106,7 +106,8 @@ class Pool(_core.PoolBase):
         its story; by default if the environment has SHMPOOL_DEBUG=1. poison: fill free slots
         and the bytes behind every slot, and check them, to find writes that bypass everything;
         implies debug. leaks: which leases are watched, for those that nobody ends: "off",
-        "sampled" (1 in 128; the default in debug) or "all". lease_warning: seconds after which
+        "sampled" (1 in 128; the default in debug) or "all"; SHMPOOL_LEAKS in the environment
+        overrules it for its process. lease_warning: seconds after which
         a lease that is still held is reported.
 
         The memory of `slots` is there when this returns: they fail no more for want of it. Does
@@ -310,7 +311,7 @@ class Pool(_core.PoolBase):
             message = (
                 f"pool {self.name!r} was closed with {leases} leases or borrows in hand (slots "
                 f"{slots}): it is closed, and they stay usable, but release them first, or use "
-                f"`with`"
+                f"`with`. {_leaks.in_hand(self._spec, self._mapping.view(), slots)}"
             )
             raise LeasesAliveError(message, slots=slots)
 
@@ -342,13 +343,13 @@ def _found(
     spec: PoolSpec, spin: float, member_name: str
 ) -> tuple[Attachment, Reaper, _create.Estate]:
     mapping, estate = _create.make(spec, spin, member_name)
+    _leaks.note_founding(spec.name)
     try:
         reaper = Reaper(mapping)
         _create.open_up(mapping)
         reaper.start()
     except BaseException:
-        mapping.leave()
-        estate.unlink()
+        _close(mapping, None, estate)
         raise
     return mapping, reaper, estate
 
@@ -372,3 +373,4 @@ def _close(mapping: Attachment, reaper: Reaper | None, estate: _create.Estate | 
         mapping.leave()
         if estate is not None:
             estate.unlink()
+            _leaks.founded.pop(mapping.spec.name, None)

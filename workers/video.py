@@ -24,10 +24,11 @@ def encode(queue: Queue, path: str, fps: int, codec: str = "libx264", crf: int =
     with av.open(path, "w") as film:
         stream: av.VideoStream | None = None
         for number, lease in enumerate(queue):
-            if stream is None:
-                stream = _open_stream(film, lease, fps, codec, crf)
-            film.mux(stream.encode(_wrap(lease, number, fps)))
-            del lease  # what is left of it are the encoder's references
+            with lease:
+                if stream is None:
+                    stream = _open_stream(film, lease, fps, codec, crf)
+                film.mux(stream.encode(_wrap(lease, number, fps)))
+                lease.leave_to_views()  # what is left of it are the encoder's references
         if stream is not None:
             film.mux(stream.encode(None))
 

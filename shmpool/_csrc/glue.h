@@ -21,6 +21,8 @@
  *   bell.c      Bell: what a member sleeps on
  *   site.c      where in the user's code we were called from
  *   story.c     notes of what happens to slots
+ *   leaks.c     where rights were taken, for those that nobody ends
+ *   poison.c    what stands in free slots and behind all of them, and what is wrong with it
  *
  * Python supplies the words: the methods _stale, _corrupt, _views and _ring of a Mapping's
  * subclass make the exceptions and open the doorbells.
@@ -61,6 +63,9 @@ typedef struct {
     bool closed;
     uint32_t views;         /* a Views */
     sp_atomic_u64 truncated; /* a segment is shorter than it was: nothing works any more */
+    uint64_t track_every;   /* one right in so many is tracked, 0: none */
+    uint64_t taken;         /* rights taken while some are tracked */
+    struct Poison *poison;  /* NULL: the pool has none */
     PyObject *bells;        /* member index -> callable that rings it, or None */
 } MappingObject;
 
@@ -69,6 +74,9 @@ typedef struct {
     char file[48];
     uint32_t line;
 } Site;
+
+/* Where a right was taken, and when: see leaks.c. */
+typedef struct Tracked Tracked;
 
 /* A right as an object holds it: with a borrow, the word is what its ticket stands for. */
 typedef struct {
@@ -103,6 +111,7 @@ typedef struct {
     bool exposed; /* something like np.ndarray(buffer=lease) may refer to us alone */
     Ending ending;
     uint32_t ended_in; /* queue number, for PUT */
+    Tracked *tracked;  /* NULL: it is not */
 } RightObject;
 
 /* Goes up in every forked child: what was made under another value is the parent's. */
@@ -136,7 +145,7 @@ int mapping_refuse_shared(MappingObject *self, RightObject *lease, const char *a
 
 /* waiting.c, upkeep.c, memory.c, peek.c, borrow.c: more methods of Mapping */
 extern PyMethodDef waiting_methods[], upkeep_methods[], memory_methods[], peek_methods[],
-    borrowing_methods[];
+    borrowing_methods[], poison_methods[];
 sp_atomic_u64 *mapping_mask(MappingObject *self, int kind, unsigned int index);
 int mapping_ring_everybody(MappingObject *self, sp_atomic_u64 *mask);
 
@@ -238,6 +247,27 @@ static inline void mapping_note_end(MappingObject *self, const Right *right, sp_
                  right->borrowed ? SP_WAS_RETURNED : event, SP_NO_QUEUE);
 }
 
+/* leaks.c */
+void right_track(RightObject *self);
+void right_untrack(RightObject *self);
+Tracked *right_found_dead(RightObject *self);
+void right_tell_leak(RightObject *self, Tracked *leaked);
+
+/* poison.c */
+void poison_begin(MappingObject *self, uint32_t slot);
+sp_right poison_fill(MappingObject *self, const sp_right *at);
+int poison_check(MappingObject *self, const sp_right *right);
+int poison_check_around(MappingObject *self, const Right *right, const char *action);
+void poison_check_quietly(MappingObject *self, const Right *right);
+void poison_free(MappingObject *self);
+
+/* Has nobody written past the slot? -1 with SlotOverrunError if somebody has; the right goes on. */
+static inline int right_whole(RightObject *self, const char *action)
+{
+    bool looks = UNLIKELY(self->mapping->poison != NULL) && !self->right.borrowed;
+    return looks ? poison_check_around(self->mapping, &self->right, action) : 0;
+}
+
 /* Steps in building the module: 0 or -1. */
 int module_add_geometry(PyObject *module);
 int module_add_mapping(PyObject *module);
@@ -253,5 +283,6 @@ int module_add_touch(PyObject *module);
 int module_add_fence(PyObject *module);
 int module_add_handlers(PyObject *module);
 int module_add_story(PyObject *module);
+int module_add_leaks(PyObject *module);
 
 #endif

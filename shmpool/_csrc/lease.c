@@ -31,7 +31,7 @@ static PyObject *lease_check_writable(RightObject *self, PyObject *Py_UNUSED(non
 /* LEASED -> a ticket outside every queue, as an integer. */
 static PyObject *lease_detach(RightObject *self, PyObject *Py_UNUSED(none))
 {
-    if (lease_writable(self, "detach") < 0 || right_part(self, "detach") < 0)
+    if (lease_writable(self, "detach") < 0 || right_whole(self, "detach") < 0 || right_part(self, "detach") < 0)
         return NULL;
     uint64_t ticket;
     MappingObject *mapping = self->mapping;
@@ -56,7 +56,7 @@ static PyObject *lease_share(RightObject *self, PyObject *Py_UNUSED(none))
         return NULL;
     if (lease_shared(self))
         return PyLong_FromUnsignedLongLong(sp_ticket(at->slot, sp_word_generation(at->word)));
-    if (right_guard(self, "share") < 0)
+    if (right_whole(self, "share") < 0 || right_guard(self, "share") < 0)
         return NULL;
     uint64_t ticket;
     MappingObject *mapping = self->mapping;

@@ -348,6 +348,7 @@ static void mapping_dealloc(MappingObject *self)
     PyObject_GC_UnTrack(self);
     place_forget(self);
     close_files(self);
+    poison_free(self);
     PyMem_Free(self->borrows);
     Py_XDECREF(self->bells);
     type->tp_free((PyObject *)self);
@@ -426,6 +427,20 @@ static PyObject *mapping_get_truncated(MappingObject *self, void *Py_UNUSED(clos
     return PyBool_FromLong(sp_load_acquire(&self->truncated) != 0);
 }
 
+static PyObject *mapping_get_track_every(MappingObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(self->track_every);
+}
+
+static int mapping_set_track_every(MappingObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    uint64_t every = value ? PyLong_AsUnsignedLongLong(value) : 0;
+    if (PyErr_Occurred())
+        return -1;
+    self->track_every = every;
+    return 0;
+}
+
 static PyObject *mapping_get_bells(MappingObject *self, void *Py_UNUSED(closure))
 {
     return Py_NewRef(self->bells);
@@ -449,6 +464,8 @@ static PyGetSetDef mapping_getset[] = {
     {"status", (getter)mapping_get_status, (setter)mapping_set_status, "The pool's status.", NULL},
     {"spin_ns", (getter)mapping_get_spin, (setter)mapping_set_spin, "Longest spin before a sleep.", NULL},
     {"truncated", (getter)mapping_get_truncated, NULL, "Whether a segment was cut under us.", NULL},
+    {"track_every", (getter)mapping_get_track_every, (setter)mapping_set_track_every,
+     "One right in so many is tracked, 0: none.", NULL},
     {"bells", (getter)mapping_get_bells, NULL, "Callables that ring members, by index.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -489,6 +506,7 @@ int module_add_mapping(PyObject *module)
     add_methods(memory_methods);
     add_methods(peek_methods);
     add_methods(borrowing_methods);
+    add_methods(poison_methods);
     mapping_type = (PyTypeObject *)PyType_FromSpec(&mapping_spec);
     return mapping_type ? PyModule_AddType(module, mapping_type) : -1;
 }

@@ -48,6 +48,8 @@ static int commit(MappingObject *self, uint32_t class, sp_right *right)
         return 0;
     self->live++;
     int error = fetch(self, class, right->slot);
+    if (!error && UNLIKELY(self->poison != NULL))
+        poison_begin(self, right->slot);
     if (!error)
         return 1;
     int failed = commit_failed(self, class, right, error);
@@ -85,7 +87,7 @@ PyObject *mapping_lease(MappingObject *mapping, uint32_t class, uint64_t now)
     int taken = 0;
     for (; !taken && class < mapping->pool.geometry.classes; class++)
         taken = take_slot(mapping, class, now, &right);
-    if (taken != 1)
+    if (taken != 1 || (UNLIKELY(mapping->poison != NULL) && poison_check(mapping, &right) < 0))
         return NULL;
     sp_count(&mapping_me(mapping)->acquired);
     mapping_note(mapping, right.slot, sp_word_generation(right.word), SP_WAS_LEASED, SP_NO_QUEUE);

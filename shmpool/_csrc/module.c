@@ -70,7 +70,8 @@ PyMODINIT_FUNC PyInit__core(void)
                  module_add_bell(module) == 0 && module_add_site(module) == 0 &&
                  module_add_touch(module) == 0 && module_add_fence(module) == 0 &&
                  module_add_handlers(module) == 0 &&
-                 module_add_story(module) == 0;
+                 module_add_story(module) == 0 &&
+                 module_add_leaks(module) == 0;
     if (!added || pthread_atfork(NULL, NULL, forked) != 0) {
         Py_DECREF(module);
         return PyErr_Occurred() ? NULL : PyErr_NoMemory();

@@ -45,7 +45,7 @@ static PyObject *put_failed(MappingObject *mapping, RightObject *lease, sp_resul
 static PyObject *put_lease(QueueObject *self, RightObject *lease)
 {
     MappingObject *mapping = self->handle.mapping;
-    if (right_part(lease, "put") < 0)
+    if (right_whole(lease, "put") < 0 || right_part(lease, "put") < 0)
         return NULL;
     sp_result result = sp_put(&mapping->pool, &lease->right.at, self->number, clock_coarse_ns());
     if (result != SP_OK)

@@ -15,6 +15,8 @@ PyObject *right_new(PyTypeObject *class, MappingObject *mapping, const sp_right 
     self->right = right;
     mapping->live++;
     mapping->leases++;
+    if (UNLIKELY(mapping->track_every))
+        right_track(self);
     return (PyObject *)self;
 }
 
@@ -136,6 +138,8 @@ void right_over(RightObject *self, Ending ending, uint32_t queue)
 {
     self->ending = ending;
     self->ended_in = queue;
+    if (UNLIKELY(self->tracked != NULL))
+        right_untrack(self);
     Py_CLEAR(self->span);
     self->mapping->leases--;
     mapping_right_over(self->mapping);
@@ -143,7 +147,7 @@ void right_over(RightObject *self, Ending ending, uint32_t queue)
 
 PyObject *right_release(RightObject *self, PyObject *Py_UNUSED(none))
 {
-    if (right_usable(self, "release") < 0 || right_part(self, "release") < 0)
+    if (right_usable(self, "release") < 0 || right_whole(self, "release") < 0 || right_part(self, "release") < 0)
         return NULL;
     MappingObject *mapping = self->mapping;
     bool ended = right_end(mapping, &self->right);
@@ -162,6 +166,8 @@ static void right_abandon(RightObject *self)
 {
     SpanObject *span = self->span;
     self->ending = RELEASED; /* first: to ring may be Python code, and others run meanwhile */
+    if (UNLIKELY(self->tracked != NULL))
+        right_untrack(self);
     if (self->right.epoch == fork_epoch)
         self->mapping->leases--;
     if (right_viewed(self) && self->mapping->views != VIEWS_IGNORE) {
@@ -188,12 +194,23 @@ void right_dealloc(RightObject *self)
     if (self->weakrefs != NULL)
         PyObject_ClearWeakRefs((PyObject *)self);
     self->exposed = false; /* nothing refers to us any more */
+    Tracked *leaked = UNLIKELY(self->tracked != NULL) ? right_found_dead(self) : NULL;
     if (self->ending == LIVE && self->mapping != NULL)
         right_abandon(self);
+    if (UNLIKELY(leaked != NULL))
+        right_tell_leak(self, leaked);
     right_forget_kept(self);
     Py_XDECREF(self->span);
     Py_XDECREF(self->mapping);
     free_object((PyObject *)self);
+}
+
+static PyObject *right_leave_to_views(RightObject *self, PyObject *Py_UNUSED(none))
+{
+    if (right_usable(self, "leave to its views") < 0)
+        return NULL;
+    right_abandon(self);
+    Py_RETURN_NONE;
 }
 
 static PyObject *right_enter(RightObject *self, PyObject *Py_UNUSED(none))
@@ -322,6 +339,11 @@ static PyMemberDef right_members[] = {
 static PyMethodDef right_methods[] = {
     {"__enter__", (PyCFunction)right_enter, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)(void (*)(void))right_exit, METH_FASTCALL, NULL},
+    {"leave_to_views", (PyCFunction)right_leave_to_views, METH_NOARGS,
+     "leave_to_views($self, /)\n--\n\n"
+     "Give the right to the views: the slot goes back with the last of them, now if there are none.\n\n"
+     "For what keeps arrays longer than the block that made them. Does not block. Raises\n"
+     "AlreadyEndedError if the right is over, and NotOwnerError in a forked child."},
     {"_memory", (PyCFunction)right_memory, METH_NOARGS, "The Span that every view keeps."},
     {"_check", (PyCFunction)right_check, METH_NOARGS, "Raise if the right is over."},
     {"_description", (PyCFunction)right_description, METH_NOARGS, "The stored description, b'' for none."},

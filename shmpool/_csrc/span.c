@@ -20,7 +20,8 @@ static bool borrow_end(MappingObject *mapping, uint32_t slot)
 bool right_end(MappingObject *mapping, const Right *right)
 {
     sp_pool *pool = &mapping->pool;
-    const sp_right *at = &right->at;
+    sp_right left = UNLIKELY(mapping->poison != NULL) ? poison_fill(mapping, &right->at) : right->at;
+    const sp_right *at = &left;
     if (UNLIKELY(right->borrowed))
         return borrow_end(mapping, at->slot);
     bool shared = sp_word_state(at->word) == SP_SHARED;
@@ -46,6 +47,8 @@ void right_end_quietly(MappingObject *mapping, const Right *right)
     /* In a forked child the right is the parent's: leave it alone. */
     if (right->epoch != fork_epoch)
         return;
+    if (UNLIKELY(mapping->poison != NULL) && !right->borrowed)
+        poison_check_quietly(mapping, right);
     bool ended = right_end(mapping, right);
     if (ended)
         mapping_note_end(mapping, right, SP_WAS_COLLECTED);

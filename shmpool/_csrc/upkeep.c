@@ -140,6 +140,8 @@ static PyObject *mapping_format(MappingObject *self, PyObject *Py_UNUSED(none))
         for (uint32_t k = 0; k < c->max_count; k++) {
             sp_state state = k < c->count ? SP_FREE : SP_UNCOMMITTED;
             uint64_t word = sp_word(state, SP_NOBODY, SP_NO_QUEUE, SP_GENERATION_FIRST);
+            if (self->poison != NULL && state == SP_FREE)
+                poison_begin(self, c->first + k);
             sp_store_release(&self->pool.slots[c->first + k].word, word);
         }
         sp_store_release(&self->pool.class_states[i].uncommitted, c->max_count - c->count);

@@ -102,6 +102,8 @@ def test_eight_classes_are_the_most(make_classes: MakePool) -> None:
     pool.audit()
     assert "1 to 8" in refused(shmpool.SizeError, classes=[*classes, (1 << 20, 1)])
     assert "1 to 8" in refused(shmpool.SizeError, classes=[])
+    for lease in leases:
+        lease.release()
 
 
 @pytest.mark.parametrize("again", [4096, "4 KiB", "0.00390625 MiB"])
@@ -258,7 +260,8 @@ def test_the_message_of_an_exhausted_class_is_of_that_class(
     small = [pool.acquire() for _ in range(3)]
     with pytest.raises(shmpool.PoolExhaustedError, match="none of the 3 slots of pool"):
         pool.acquire_nowait()
-    assert len(small) == 3
+    for lease in small:
+        lease.release()
 
 
 def test_an_array_has_the_room_of_its_slot(two: Pool) -> None:
@@ -614,6 +617,7 @@ def test_beyond_the_largest_class_a_write_overflows(three: Pool) -> None:
     assert bytes(file.getbuffer()) == b"abc"
     member = three.statistics().members[0]
     assert (member.overflows, member.moved) == (2, 0)
+    lease.release()
 
 
 def test_without_a_larger_slot_free_a_write_overflows(three: Pool) -> None:
@@ -635,6 +639,8 @@ def test_without_a_larger_slot_free_a_write_overflows(three: Pool) -> None:
     assert lease.nbytes == SMALL
     member = three.statistics().members[0]
     assert (member.overflows, member.moved) == (3, 1)
+    lease.release()
+    others.pop().release()
 
 
 @pytest.mark.usefixtures("sound_sleep")

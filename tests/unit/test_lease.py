@@ -242,8 +242,7 @@ def test_an_array_that_cannot_be_is_refused(
 
 def test_a_shape_error_says_how_much_was_needed(pool: shmpool.Pool) -> None:
     """`needed` and `slot_size` are numbers, for programs."""
-    lease = pool.acquire()
-    with pytest.raises(shmpool.ShapeError) as caught:
+    with pool.acquire() as lease, pytest.raises(shmpool.ShapeError) as caught:
         lease.array((PAGE, 2), "f4")
     assert (caught.value.needed, caught.value.slot_size) == (PAGE * 8, PAGE)
 

@@ -850,6 +850,8 @@ def test_the_audit_finds_a_bit_where_nobody_may_read(pool: Pool, state: str) -> 
     assert caught.value.slot == lease.slot
     bits[0] = 0
     pool.audit()
+    if lease.live:
+        lease.release()
 
 
 def test_the_audit_finds_a_reader_who_is_nobody(pool: Pool) -> None:
