@@ -49,7 +49,7 @@ def serve(name: str, scene: str) -> None:
 
 
 def _render(bpy: Any, number: int, frame: Light) -> None:
-    """Render one frame of the scene into `frame`, by way of a file: bpy shows its result no other way."""
+    """Render one frame into `frame`, by way of a file: bpy shows its result no other way."""
     scene, (height, width) = bpy.context.scene, frame.shape[:2]
     settings = scene.render
     settings.resolution_x, settings.resolution_y = width, height
@@ -131,7 +131,8 @@ def shown(light: Light) -> npt.NDArray[np.uint8]:
     """Return linear light, lowest row first, as an sRGB picture (height, width, 3)."""
     level = np.clip(light[::-1, :, :3], 0, 1)
     curve = np.where(level < 0.0031308, 12.92 * level, 1.055 * level ** (1 / 2.4) - 0.055)
-    return np.rint(255 * curve).astype(np.uint8)
+    picture: npt.NDArray[np.uint8] = np.rint(255 * curve).astype(np.uint8)
+    return picture
 
 
 def main() -> int:
@@ -154,9 +155,7 @@ def main() -> int:
     numbers = range(options.first, options.first + options.frames)
     try:
         stills = Stills(options.pattern)
-        for number, light in frames(
-            options.scene, numbers, (width, height), python=options.python
-        ):
+        for number, light in frames(options.scene, numbers, (width, height), python=options.python):
             stills.write(number, shown(light))
             print(options.pattern % number, flush=True)
     except (shmpool.ShmpoolError, RuntimeError, ValueError, OSError) as error:

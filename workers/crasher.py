@@ -141,7 +141,7 @@ def _late(frame: Array) -> Any:
 
 
 def _overrun(frame: Array) -> Any:
-    """Write past the frame, as C code does that is wrong by a line: over what the farm keeps there."""
+    """Write past the frame, as C code does that is wrong by a line: over the farm's own."""
     line = 64
     frame[...] = 2
     end = frame.ctypes.data + -(-frame.nbytes // line) * line

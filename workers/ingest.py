@@ -73,7 +73,9 @@ def convert(frame: av.VideoFrame, pixels: Frame, reformatter: VideoReformatter) 
     """Write a decoded frame to `pixels`, (height, width, 3) RGB: one conversion, one copy."""
     plane = reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
     height, width = pixels.shape[:2]
-    lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # padded at their ends
+    lines = np.frombuffer(memoryview(plane), np.uint8).reshape(
+        -1, plane.line_size
+    )  # padded at their ends
     np.copyto(pixels, lines[:height, : 3 * width].reshape(height, width, 3))
 
 
@@ -127,7 +129,7 @@ def decode(job: Cut, frame: Frame) -> None:
 def edges(_job: Any, frame: Frame) -> None:
     """Replace a picture by its edges, white on black: Sobel's gradient of the luminance.
 
-    Irwin Sobel and Gary Feldman, "A 3x3 Isotropic Gradient Operator" (1968); in integers, |x| + |y|.
+    Irwin Sobel, Gary Feldman, "A 3x3 Isotropic Gradient Operator" (1968), in integers: |x| + |y|.
     """
     red, green, blue = (frame[..., channel].astype(np.int32) for channel in range(3))
     grey = np.pad((77 * red + 150 * green + 29 * blue) >> 8, 1, mode="edge")

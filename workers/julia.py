@@ -29,9 +29,7 @@ class Shot:
     steps: int = 48
 
 
-def shots(
-    frames: int, *, radius: float = 0.7885, zoom: float = 1.0, steps: int = 48
-) -> list[Shot]:
+def shots(frames: int, *, radius: float = 0.7885, zoom: float = 1.0, steps: int = 48) -> list[Shot]:
     """List the jobs which make one loop of `frames` pictures."""
     return [Shot(frame, frames, radius, zoom, steps) for frame in range(frames)]
 
@@ -63,9 +61,7 @@ def _escape(z: npt.NDArray[np.complex64], c: np.complex64, steps: int) -> npt.ND
     return count
 
 
-def _colour(
-    count: npt.NDArray[np.float32], steps: int, frame: npt.NDArray[np.uint8]
-) -> None:
+def _colour(count: npt.NDArray[np.float32], steps: int, frame: npt.NDArray[np.uint8]) -> None:
     """Turn counts (height, width) into colours; what never escapes is black."""
     level = np.sqrt(np.clip(count, 0, None) / steps)
     for channel, wave in enumerate(_WAVES):

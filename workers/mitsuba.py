@@ -3,8 +3,8 @@
 Wenzel Jakob and others, "Mitsuba 3 renderer" (2022); BSD licence; `pip install shmpool[mitsuba]`.
 
 A picture is rendered in bands of rows, each with random numbers of its own and a filter that looks
-at no other, so that tiles of whole bands have the bytes of the whole picture. Light goes into the slot
-as it is if that is float32, and through the sRGB curve if it is uint8.
+at no other, so that tiles of whole bands have the bytes of the whole picture. Light goes into the
+slot as it is if that is float32, and through the sRGB curve if it is uint8.
 """
 
 from __future__ import annotations
@@ -70,9 +70,8 @@ def shots(
 
 def render(job: Shot | Tile[Shot], frame: Pixels) -> None:
     """Render `job` into `frame`, (height, width, 3), uint8 sRGB or float32 linear light."""
-    shot, top, height = job, 0, frame.shape[0]
-    if isinstance(job, Tile):
-        shot, top, height = job.shot, job.top, job.height
+    tile = job if isinstance(job, Tile) else Tile(job, 0, frame.shape[0], frame.shape[0])
+    shot, top, height = tile.shot, tile.top, tile.height
     if top % BAND:
         raise ValueError(f"a tile begins at row {top}: tiles have multiples of {BAND} rows")
     picture = _picture(shot.variant, shot.file, frame.shape[1], height)
@@ -97,16 +96,17 @@ class _Picture:
     """A loaded scene, for pictures of one size."""
 
     def __init__(self, variant: str, file: str | None, width: int, height: int) -> None:
-        import mitsuba as mi  # noqa: PLC0415 - optional, and 0.2 s
+        import mitsuba  # noqa: PLC0415 - optional, and 0.2 s
+
+        mi: Any = mitsuba  # its stubs know no size of a number
 
         mi.set_variant(variant)
         mi.set_log_level(mi.LogLevel.Error)
         self._mi, self._file = mi, file
-        scene = _cornell(mi, width, height) if file is None else None
-        # A scene file has its own filter; the size it takes from us.
-        self._scene = mi.load_file(
-            file, resx=width, resy=height
-        ) if scene is None else mi.load_dict(scene)
+        if file is None:
+            self._scene = mi.load_dict(_cornell(mi, width, height))
+        else:
+            self._scene = mi.load_file(file)
         self._sensor = self._scene.sensors()[0]
         self._settings = mi.traverse(self._sensor)
         self._settings["film.size"] = [width, height]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -81,7 +82,7 @@ class Film:
         self._codec, self._fps = made, fps
         self._pixel_format = pixel_format or made.pixel_format
         scale = {made.scale: str(made.quality if quality is None else quality)}
-        self._options = {**made.options, **scale, **(options or {})}
+        self._options: Any = {**made.options, **scale, **(options or {})}
         os.environ.setdefault("SVT_LOG", "1")  # else libsvtav1 prints twenty lines about itself
         self._film = av.open(path, "w")
         self._stream: av.VideoStream | None = None
@@ -146,8 +147,8 @@ def _check_size(width: int, height: int, pixel_format: str) -> None:
     across, down = _subsampling(pixel_format)
     if width % across or height % down:
         raise ValueError(
-            f"{width}x{height}: {pixel_format} has one colour for {across}x{down} pixels; use sides "
-            f"that are multiples of these, or pixel_format='yuv444p'"
+            f"{width}x{height}: {pixel_format} has one colour for {across}x{down} pixels; use "
+            f"sides that are multiples of these, or pixel_format='yuv444p'"
         )
 
 

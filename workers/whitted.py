@@ -171,9 +171,7 @@ class Scene:
     camera: Camera = field(default_factory=Camera)
 
 
-def scene(
-    *, spheres: int = 8, seed: int | None = None, camera: str | Camera = "orbit"
-) -> Scene:
+def scene(*, spheres: int = 8, seed: int | None = None, camera: str | Camera = "orbit") -> Scene:
     """Describe a mirror with `spheres` around it: in a ring, or as the `seed` has it."""
     if spheres < 0:
         raise ValueError(f"spheres={spheres}: 0 or more")
@@ -249,9 +247,8 @@ def render(job: Shot | Tile[Shot], frame: npt.NDArray[np.uint8]) -> None:
     Of a Tile it is those rows of the picture, with the bytes that the whole one has there.
     """
     _check(frame)
-    shot, top, height = job, 0, frame.shape[0]
-    if isinstance(job, Tile):
-        shot, top, height = job.shot, job.top, job.height
+    tile = job if isinstance(job, Tile) else Tile(job, 0, frame.shape[0], frame.shape[0])
+    shot, top, height = tile.shot, tile.top, tile.height
     stage = _stage(shot.scene, shot.frame % shot.frames / shot.frames, (height, frame.shape[1]))
     for row in range(0, frame.shape[0], BAND):
         _draw(stage, frame[row : row + BAND], top + row)
@@ -391,7 +388,9 @@ def _local(stage: Stage, rays: Rays, thing: Ints, normal: Floats, share: Floats)
     around = stage.below + (stage.above - stage.below) * (0.5 + 0.5 * normal[1])
     sun = stage.sunlight * (np.maximum(_dot(stage.sun, normal), 0) * lit)
     light: Floats = _albedo(stage, rays, thing) * ((around * view + sun) * (1 - share))
-    light += stage.sunlight * (_lobe(_dot(stage.sun, rays.direction), 60) * lit * (thing != stage.floor))
+    light += stage.sunlight * (
+        _lobe(_dot(stage.sun, rays.direction), 60) * lit * (thing != stage.floor)
+    )
     return light
 
 
