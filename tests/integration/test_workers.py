@@ -178,6 +178,30 @@ def test_mitsuba_renders_the_cornell_box_into_slots() -> None:
     assert apart(*whole) > 1
 
 
+SCENE = """
+<scene version="3.0.0">
+    <integrator type="path"/>
+    <sensor type="perspective">
+        <transform name="to_world"><lookat origin="0,-6,0" target="0,0,0" up="0,0,1"/></transform>
+        <film type="hdrfilm"><integer name="width" value="8"/><integer name="height" value="8"/>
+            <rfilter type="box"/></film>
+    </sensor>
+    <shape type="sphere"><emitter type="area"><rgb name="radiance" value="1,0,0"/></emitter></shape>
+</scene>
+"""
+
+
+def test_mitsuba_renders_a_scene_file_in_our_size(tmp_path: Path) -> None:
+    """A red sphere before nothing, as linear light where the frame is float32."""
+    path = tmp_path / "scene.xml"
+    path.write_text(SCENE)
+    shots = mitsuba.shots(1, file=str(path), spp=4, variant="scalar_rgb")
+    with Farm(mitsuba.render, ArraySpec((40, 48, 3), np.float32), workers=1) as farm:
+        light = next(farm.map(shots)).array.copy()
+    assert light[20, 24] == pytest.approx((1, 0, 0), abs=0.02)
+    assert not light[[0, 0, -1, -1], [0, -1, 0, -1]].any()
+
+
 def test_a_tile_that_cuts_a_band_of_mitsuba_is_told() -> None:
     """Its random numbers would not be those of the whole picture."""
     shot = mitsuba.Shot(0, 1)
