@@ -10,9 +10,12 @@ that dies loses what it was to write and nothing else: the pool takes back its b
 
 from __future__ import annotations
 
+import argparse
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -20,7 +23,9 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from shmpool import Lease, Pool
+import numpy as np
+
+from shmpool import ArraySpec, Farm, Lease, Pool, ShmpoolError
 from workers.consumer import Make, Output, Pixels, start
 
 Frame: TypeAlias = tuple[int, Pixels | None]  # its number, and None if there is none of it
@@ -185,3 +190,44 @@ def _frames(arrived: Arrived) -> Iterator[Frame]:
         del frame
         yield number, pixels
         del pixels
+
+
+def main() -> int:
+    """Render Julia sets into a film, stills and an array at once, whichever are asked for."""
+    # Only this command needs them.
+    from workers import arrays, julia, stills, video  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser(prog="python -m workers.fan", description=main.__doc__)
+    parser.add_argument("--frames", type=int, default=48)
+    parser.add_argument("--size", default="480x270", help="width x height in pixels")
+    parser.add_argument("--workers", type=int, help="that render (default: one for each CPU)")
+    parser.add_argument("--film", help="such as film.mp4")
+    parser.add_argument("--stills", metavar="PATTERN", help="such as still-%%04d.png")
+    parser.add_argument("--array", help="such as all.npy, each-%%04d.npy or all.zarr")
+    options = parser.parse_args()
+    width, height = (int(side) for side in options.size.split("x"))
+    outputs: dict[str, Make] = {}
+    if options.film:
+        outputs["film"] = partial(video.Film, options.film)
+    if options.stills:
+        outputs["stills"] = partial(stills.Stills, options.stills)
+    if options.array:
+        outputs["array"] = arrays.output(options.array, options.frames)
+    if not outputs:
+        parser.error("nothing to write: give --film, --stills or --array")
+    spec = ArraySpec((height, width, 3), np.uint8)
+    try:
+        with (
+            Farm(julia.render, spec, workers=options.workers) as farm,
+            Fan(farm.pool, outputs) as fan,
+        ):
+            for result in farm.map(julia.shots(options.frames), ordered=False):
+                fan.write(result.keep(), result.index)
+    except (ShmpoolError, OutputLostError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

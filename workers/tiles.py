@@ -5,13 +5,15 @@ A tile goes from its worker's slot into the frame's by one copy: no two processe
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from shmpool import ArraySpec, Lease, Pool, Result
+from shmpool import ArraySpec, Farm, Lease, Pool, Result
 
 S = TypeVar("S")
 
@@ -61,3 +63,30 @@ def gathered(results: Iterable[Result], pool: Pool) -> Iterator[Lease]:
         if tile.bottom == tile.height:
             yield lease
             lease = None
+
+
+def main() -> int:
+    """Trace one big picture on all cores, in tiles, and write it to a file."""
+    # Only this command needs them.
+    from workers import tiles, whitted  # noqa: PLC0415, PLW0406 - whose Tile others know
+    from workers.stills import save  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser(prog="python -m workers.tiles", description=main.__doc__)
+    parser.add_argument("--size", default="1920x1080", help="width x height in pixels")
+    parser.add_argument("--rows", type=int, default=64, help="of a tile")
+    parser.add_argument("--workers", type=int, help="processes (default: one for each CPU)")
+    parser.add_argument("out", help="the file to write, such as out.png")
+    options = parser.parse_args()
+    width, height = (int(side) for side in options.size.split("x"))
+    room = options.rows * width * 3
+    farm = Farm(whitted.render, tiles.tile_spec(width), frame_size=room, workers=options.workers)
+    with Pool.create(1, width * height * 3) as frames, farm:
+        jobs = tiles.tiled(whitted.shots(1), height, options.rows)
+        for lease in tiles.gathered(farm.map(jobs), frames):
+            with lease:
+                save(options.out, lease.array())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -37,7 +37,13 @@ class Codec:
 
 
 CODECS = {
-    "h264": Codec("libx264", 20, "yuv420p", (".mp4", ".mkv", ".mov"), options={"preset": "fast"}),
+    "h264": Codec(
+        "libx264",
+        20,
+        "yuv420p",
+        (".mp4", ".mkv", ".mov", ".m4v", ".avi", ".ts"),
+        options={"preset": "fast"},
+    ),
     "h265": Codec(
         "libx265",
         24,

@@ -287,6 +287,14 @@ def test_a_film_that_cannot_be_is_told_before_a_process_starts(
         Encoder(pool.queue("frames"), path, 24, **settings)
 
 
+def test_the_film_command_tells_of_a_file_that_cannot_hold_its_film(tmp_path: Path) -> None:
+    """In a line, not a traceback."""
+    done = module("film", "--frames", "2", "--size", "64x36", str(tmp_path / "film.gif"))
+    assert done.returncode == 1
+    assert "h264 goes into .mp4" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
 def test_sides_that_a_pixel_format_cannot_halve_are_told(tmp_path: Path) -> None:
     """With the format that can."""
     with pytest.raises(ValueError, match="yuv444p"):
@@ -429,7 +437,8 @@ def test_a_film_and_stills_and_an_array_are_made_of_the_same_slots(tmp_path: Pat
         "stills": partial(stills.Stills, pattern),
         "array": partial(arrays.Npy, array, len(SHOTS)),
     }
-    with Farm(julia.render, SPEC, workers=2) as farm:
+    # Few slots: the film, which waits for what is missing, must not starve the farm of them.
+    with Farm(julia.render, SPEC, workers=2, slots=3) as farm:
         with Fan(farm.pool, made) as fan:
             for result in farm.map(SHOTS, ordered=False):
                 fan.write(result.keep(), result.index)
@@ -680,8 +689,8 @@ def module(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
-COMMANDS = ("arrays", "blender", "crasher", "film", "ingest", "julia", "mitsuba", "stills")
-COMMANDS += ("video", "whitted")
+COMMANDS = ("arrays", "blender", "crasher", "fan", "film", "ingest", "julia", "mitsuba", "stills")
+COMMANDS += ("tiles", "video", "whitted")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -710,3 +719,15 @@ def test_commands_write_what_the_modules_draw(tmp_path: Path) -> None:
     assert (load(Path(picture)) == drawn(julia.render, SHOTS[1])).all()
     assert (load(Path(again % 0)) == decode(Path(movie))[0]).all()
     assert apart(np.load(array)[0], load(Path(picture))) < 2
+
+
+def test_the_fan_and_tiles_commands_write_what_is_drawn_by_hand(tmp_path: Path) -> None:
+    """An array of six Julia sets, and a traced picture in tiles."""
+    size = f"{WIDTH}x{HEIGHT}"
+    array, picture = str(tmp_path / "all.npy"), str(tmp_path / "tiled.png")
+    fan = module("fan", "--frames", "6", "--size", size, "--workers", "1", "--array", array)
+    tiles = module("tiles", "--size", size, "--rows", "10", "--workers", "1", picture)
+    assert (fan.stderr, tiles.stderr) == ("", "")
+    assert (np.load(array) == np.stack([drawn(julia.render, shot) for shot in SHOTS])).all()
+    assert (load(Path(picture)) == drawn(whitted.render, whitted.shots(1)[0])).all()
+    assert module("fan").returncode == 2
