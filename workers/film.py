@@ -126,7 +126,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("stopped")
         return 130
-    except (ShmpoolError, RuntimeError) as error:
+    except (ShmpoolError, RuntimeError, ValueError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     print(summary, f"\nwrote {options.out}", sep="")

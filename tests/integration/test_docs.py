@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -23,7 +24,10 @@ def run(program: str, folder: Path) -> str:
     path = folder / "example.py"
     path.write_text(program)
     command = [sys.executable, "-W", "error", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # for workers/, which nobody installs
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=folder, env=environment
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
