@@ -121,14 +121,11 @@ class Run:
 
     @contextmanager
     def _opened(self, farm: Farm) -> Iterator[None]:
-        """The output, closed whatever happens; to stop at once is to render no more."""
+        """The output, closed whatever happens."""
         output = self._plan.output
         try:
             output.open(farm.pool, self._plan.journal)
             yield
-        except KeyboardInterrupt:
-            farm.terminate()
-            raise
         finally:
             self._stops.armed = False  # it is closed whatever else is asked
             output.close()

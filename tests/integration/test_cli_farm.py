@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from PIL import Image
 
 from shmpool.cli import film, jobs, journal, parser, values
 from shmpool.cli.exits import UsageError
+from shmpool.cli.stops import Stops
 from workers import whitted
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +31,8 @@ import os, signal
 import numpy as np
 
 def render(job, frame):
-    '''Paint a number; a job at or beyond GATE waits until the gate is open.'''
-    if "GATE" in os.environ and job >= int(os.environ["GATE"]):
+    '''Paint a number; a job from GATE on, or HOLDS, waits until the gate is open.'''
+    if job >= int(os.environ.get("GATE", 1000)) or job == int(os.environ.get("HOLDS", -1)):
         os.close(os.open("gate", os.O_RDONLY))
     if job == int(os.environ.get("FAILS", -1)):
         raise LookupError("as told")
@@ -134,7 +136,7 @@ def until(process: subprocess.Popen[str], text: str, stream: str = "stdout") -> 
 
 @contextmanager
 def open_gate(folder: Path) -> Iterator[None]:
-    """Who waits for the other end of the gate, waits no more: now, and for the length of a block."""
+    """Who waits for the other end of the gate waits no more, for the length of a block."""
     gate = os.open(folder / "gate", os.O_RDWR)
     yield
     os.close(gate)
@@ -262,7 +264,7 @@ def test_on_a_terminal_there_is_a_bar(folder: Path) -> None:
         "ETA",
         "slots free",
         "0 retries",
-        "painted 30",
+        "job 30] painted 30",
         "31 done",
     ):
         assert told in text, text
@@ -360,6 +362,17 @@ def test_a_job_that_failed_stops_the_others(farm: Farm, folder: Path) -> None:
     is_film(folder / "f.mp4", 5)
 
 
+def test_what_comes_after_a_gap_is_not_in_a_film(start: Start, folder: Path) -> None:
+    """Later jobs may be done before one fails: a film ends where that would have been."""
+    held = {"HOLDS": 5, "FAILS": 5}
+    process = start(*SMALL, "--slots", 20, "--frames", "0-99", "--out", "f.mp4", **held)
+    until(process, "painted 8")
+    with open_gate(folder):
+        process.communicate()
+    assert process.returncode == 1
+    is_film(folder / "f.mp4", 5)
+
+
 def test_others_go_on_if_they_are_to(farm: Farm, folder: Path) -> None:
     """What failed is told, all else is there; exit code 1."""
     arguments = ("--frames", "0-19", "--out", "f-%d.png", "--on-error", "continue", "--json")
@@ -451,6 +464,22 @@ def test_the_second_signal_stops_at_once(start: Start, folder: Path, kind: str |
         is_film(folder / kind, 12)
     if kind == "f.npy":
         assert (np.load(folder / kind)[11] == painted(11)).all()
+
+
+def test_a_signal_stops_at_once_only_where_that_is_allowed() -> None:
+    """The first drains; more of them raise once, and not while an output is closed."""
+    said: list[str] = []
+    drained: list[int] = []
+    with Stops(said.append) as stops:
+        stops.drain = lambda: drained.append(1)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        assert (len(said), drained, stops.code) == (1, [1], 143)
+        stops.armed = True
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    assert (len(said), drained, stops.code) == (2, [1], 143)
 
 
 # Going on.
@@ -551,12 +580,14 @@ def test_a_still_that_somebody_removed_is_rendered_again(farm: Farm, folder: Pat
 
 
 def test_a_journal_with_a_torn_last_line_is_read(farm: Farm, folder: Path) -> None:
-    """The job of that line is done again."""
+    """The job of that line is done again, and lines that follow are whole."""
     arguments = ("--frames", "0-9", "--out", "f-%02d.png", "--resume", "--json")
     farm(*SMALL, *arguments, "--on-error", "continue", FAILS=5)
     path = folder / "f-%02d.png.journal"
     path.write_bytes(path.read_bytes()[:-7])
-    assert json.loads(farm(*SMALL, *arguments)[1])["skipped"] == 8
+    text = farm(*SMALL, *arguments, "--on-error", "continue", FAILS=5)[1]
+    assert json.loads(text)["skipped"] == 8
+    assert json.loads(farm(*SMALL, *arguments)[1])["skipped"] == 9
     whole(folder, "f-%02d.png", 10)
 
 
@@ -627,6 +658,44 @@ def test_frames_of_a_part_that_is_no_film_do_not_count(tmp_path: Path) -> None:
     (tmp_path / "x.ts").write_bytes(b"nonsense" * 100)
     assert film.whole_frames(tmp_path / "x.ts", 24, torn=True) == 0
     assert film.whole_frames(tmp_path / "y.ts", 24, torn=True) == 0
+
+
+def encode_moving(path: Path, count: int) -> None:
+    """A picture that moves, so that frames are told by those before and after them."""
+    picture = np.random.default_rng(0).integers(0, 256, (9, 20, 3), np.uint8).repeat(8, 0)
+    picture = picture.repeat(8, 1)
+    with av.open(str(path), "w") as made:
+        stream: Any = made.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 160, 72, "yuv420p"
+        stream.options = {"crf": "20", "preset": "fast"}
+        for number in range(count):
+            moved = np.ascontiguousarray(np.roll(picture, number, 1))
+            frame = av.VideoFrame.from_ndarray(moved, "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 24)
+            made.mux(stream.encode(frame))
+        made.mux(stream.encode(None))
+
+
+def test_what_is_kept_of_a_torn_part_is_as_it_was_wherever_it_is_torn(tmp_path: Path) -> None:
+    """Joined with another part, its frames are decoded bit by bit as from the whole one."""
+    encode_moving(tmp_path / "whole.ts", 48)
+    encode_moving(tmp_path / "next.ts", 5)
+    data, pictures = (tmp_path / "whole.ts").read_bytes(), frames_of(tmp_path / "whole.ts")
+    after = frames_of(tmp_path / "next.ts")
+    torn, joined = tmp_path / "torn.ts", tmp_path / "joined.mp4"
+    kept = []
+    for cut in range(0, len(data), len(data) // 24):
+        torn.write_bytes(data[:cut])
+        kept.append(film.whole_frames(torn, 24, torn=True))
+        parts = [film.Part(torn, kept[-1])] if kept[-1] else []
+        film.join([*parts, film.Part(tmp_path / "next.ts", 5)], joined, 24)
+        found = frames_of(joined)
+        assert len(found) == kept[-1] + 5
+        wanted = pictures[: kept[-1]] + after
+        assert all((one == two).all() for one, two in zip(found, wanted, strict=True))
+    assert kept == sorted(kept)
+    assert 24 < kept[-1] < 48
+    assert film.whole_frames(tmp_path / "whole.ts", 24, torn=False) == 48
 
 
 def test_frames_are_ranges() -> None:
