@@ -351,6 +351,38 @@ def test_a_size_that_is_refused_by_the_system_is_exit_code_3(farm: Farm) -> None
     assert "1 left" in out
 
 
+@pytest.mark.parametrize("out", ["f.mp4", "f.npy"])
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+def test_an_output_that_cannot_be_written_is_exit_code_3(
+    start: Start, folder: Path, out: str, more: list[str]
+) -> None:
+    """Though it seemed so: its name leads nowhere. Nothing hangs, and nothing is left."""
+    (folder / out).symlink_to("nowhere/there")
+    (folder / f"{out}.part-0000.ts").symlink_to("nowhere/there")
+    process = start(*SMALL, "--frames", "0-40", "--out", out, "--json", *more)
+    text, error = process.communicate()
+    told = json.loads(text)
+    assert (process.returncode, told["exit_code"]) == (3, 3), error
+    assert f"shmpool farm: {told['error']}" in error
+    assert re.search("the encoder ended with exit code 1|No such file", told["error"])
+
+
+def test_a_reader_that_goes_away_is_exit_code_3(folder: Path) -> None:
+    """Of raw bytes: as in `shmpool farm … --out - | head -c 100`."""
+    command = [sys.executable, "-m", "shmpool", "farm", *SMALL, "--frames", "0-99", "--out", "-"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe)
+    assert process.stdout is not None
+    process.stdout.read(100)
+    process.stdout.close()
+    process.stdout = None
+    _, error = process.communicate()
+    assert process.returncode == 3
+    assert b"BrokenPipeError" in error
+    assert b"Traceback" not in error
+
+
 # Failures.
 
 
