@@ -33,6 +33,7 @@ import numpy as np
 def render(job, frame):
     '''Paint a number; a job from GATE on, or HOLDS, waits until the gate is open.'''
     if job >= int(os.environ.get("GATE", 1000)) or job == int(os.environ.get("HOLDS", -1)):
+        print("at the gate")
         os.close(os.open("gate", os.O_RDONLY))
     if job == int(os.environ.get("FAILS", -1)):
         raise LookupError("as told")
@@ -124,14 +125,14 @@ def is_film(path: Path, count: int, size: tuple[int, int] = (64, 36)) -> None:
     assert np.abs(off - np.median(off)).max(initial=0) < 0.9
 
 
-def until(process: subprocess.Popen[str], text: str, stream: str = "stdout") -> None:
-    """Read what it says until it says that."""
-    seen = []
+def until(process: subprocess.Popen[str], *texts: str, stream: str = "stdout") -> None:
+    """Read what it says until it has said all that."""
+    seen = ""
     for line in getattr(process, stream):
-        seen.append(line)
-        if text in line:
+        seen += line
+        if all(text in seen for text in texts):
             return
-    pytest.fail(f"ended without {text!r}: {seen} {process.stderr and process.stderr.read()}")
+    pytest.fail(f"ended without {texts!r}: {seen} {process.stderr and process.stderr.read()}")
 
 
 @contextmanager
@@ -441,7 +442,7 @@ GATED = ("mine:render", "--size", "64x36", "--workers", "1", "--slots", "2", "--
 
 def stopped_at_the_gate(start: Start, *arguments: object) -> subprocess.Popen[str]:
     process = start(*GATED, *arguments, GATE=12)
-    until(process, "rendered 12 of 16")
+    until(process, "rendered 12 of 16", "at the gate")
     return process
 
 
@@ -451,13 +452,12 @@ def test_the_first_signal_lets_what_is_under_way_finish(
     start: Start, folder: Path, number: int, code: int, *, to_all: bool
 ) -> None:
     """Nothing more is begun, the film is complete as far as it goes; whoever gets the signal."""
-    process = start(*GATED, "--out", "f.mp4", GATE=12)
-    until(process, "rendered 12 of 16")
+    process = stopped_at_the_gate(start, "--out", "f.mp4")
     if to_all and number == signal.SIGINT:
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    until(process, "stopping: what is under way", "stderr")
+    until(process, "stopping: what is under way", stream="stderr")
     with open_gate(folder):
         out, _ = process.communicate()
     assert process.returncode == code
@@ -472,7 +472,7 @@ def test_a_sigterm_to_the_whole_group_leaves_a_film(start: Start, folder: Path) 
     """Workers die of it and are replaced, the encoder does not."""
     process = stopped_at_the_gate(start, "--out", "f.mp4", "--retries", "9")
     os.killpg(process.pid, signal.SIGTERM)
-    until(process, "stopping: what is under way", "stderr")
+    until(process, "stopping: what is under way", stream="stderr")
     with open_gate(folder):
         out, error = process.communicate()
     assert process.returncode == 143, error
@@ -486,7 +486,7 @@ def test_the_second_signal_stops_at_once(start: Start, folder: Path, kind: str |
     """A job that will not end is not waited for; what is there can be read."""
     process = stopped_at_the_gate(start, *(["--out", kind] if kind else []))
     process.send_signal(signal.SIGINT)
-    until(process, "stopping: what is under way", "stderr")
+    until(process, "stopping: what is under way", stream="stderr")
     process.send_signal(signal.SIGINT)
     out, error = process.communicate()
     assert process.returncode == 130
@@ -524,7 +524,7 @@ def test_a_run_that_was_interrupted_is_gone_on_with(
     """Only what is not done is done; the output is that of one run, and nothing else stays."""
     process = stopped_at_the_gate(start, "--out", out, "--resume")
     process.send_signal(signal.SIGINT)
-    until(process, "stopping: what is under way", "stderr")
+    until(process, "stopping: what is under way", stream="stderr")
     process.send_signal(signal.SIGINT)
     process.communicate()
     assert sum("job" in record for record in records(folder / f"{out}.journal")[1:]) == 12
