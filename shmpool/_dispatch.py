@@ -212,6 +212,11 @@ class Dispatcher:
         """Jobs sent and not come back, of all runs."""
         return sum(len(run.under_way) for run in list(self._runs.values()))
 
+    def jobs_in_slots(self) -> dict[int, int]:
+        """Numbers of the jobs that are under way, by slot."""
+        runs = list(self._runs.values())
+        return {sent.slot: sent.index for run in runs for sent in list(run.under_way.values())}
+
     def anything_for(self, run: Run) -> bool:
         """Whether `receive` would not have to wait, as far as can be told."""
         return bool(run.arrived) or not self._done.empty()

@@ -35,7 +35,7 @@ from shmpool.errors import (
 )
 from shmpool.pool import Pool
 
-__all__ = ["ArraySpec", "Farm", "FarmStatistics", "RemoteTraceback", "Result"]
+__all__ = ["Activity", "ArraySpec", "Farm", "FarmStatistics", "RemoteTraceback", "Result"]
 
 _ON_ERROR = ("raise", "yield")
 
@@ -53,6 +53,15 @@ class FarmStatistics:
     replaced: int  # workers that died
     recycled: int  # workers that ended after recycle_after jobs
     overdue: int  # workers killed because a job took longer than job_timeout
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What one worker does, a moment ago."""
+
+    worker: str
+    pid: int
+    job: int | None  # its number; None: it waits for one
 
 
 class Farm:
@@ -289,6 +298,15 @@ class Farm:
             replaced=crew.replaced,
             recycled=crew.recycled,
             overdue=crew.overdue,
+        )
+
+    def activity(self) -> tuple[Activity, ...]:
+        """What each worker does. From any thread."""
+        _, crew, dispatcher = self._started()
+        jobs, holding = dispatcher.jobs_in_slots(), crew.holding()
+        return tuple(
+            Activity(crew.names.get(pid, str(pid)), pid, jobs.get(holding.get(pid, -1)))
+            for pid in crew.pids()
         )
 
     # Ending.

@@ -1,0 +1,69 @@
+"""The command `shmpool`, or `python -m shmpool`.
+
+    exits       exit codes, and the error that is told before anything starts
+    values      what options are made of: sizes, ranges of frames, settings
+    target      MODULE:FUNCTION, and the renderers that ship
+    jobs        what there is to do, numbered
+    journal     what is done, on disk, for --resume
+    outputs     where frames go: a film, stills, an array, stdout, nowhere
+    film        a film in parts, and how they are joined
+    stops       what ^C and SIGTERM ask for
+    display     the bar, or plain lines
+    report      what became of it all: text, or JSON
+    run         one run of a farm
+    farm        the command `shmpool farm`
+    completion  completion for shells
+
+One module a command: each has `add(commands)`, which adds a parser whose `run` is a function of
+the parsed options that returns an exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from shmpool import __version__
+from shmpool.cli import completion, farm
+from shmpool.cli.exits import INTERRUPTED, USAGE, UsageError
+
+__all__ = ["main"]
+
+_COMMANDS = (farm,)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the command with all its subcommands."""
+    top = argparse.ArgumentParser(prog="shmpool", description="Shared memory at work.")
+    top.add_argument("--version", action="version", version=f"shmpool {__version__}")
+    top.add_argument(
+        "--completion", choices=completion.SHELLS, help="print a completion script for a shell"
+    )
+    commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command: its exit code."""
+    top = parser()
+    # As `python -m` does: a renderer may lie where one works.
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds texts
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    options = top.parse_args(arguments)
+    if options.completion:
+        print(completion.script(top, options.completion))
+        return 0
+    if options.command is None:
+        top.print_help(sys.stderr)
+        return USAGE
+    try:
+        return int(options.run(options))
+    except UsageError as error:
+        print(f"shmpool {options.command}: error: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:  # before there was anything to drain
+        return INTERRUPTED

@@ -1,0 +1,119 @@
+"""What is done, on disk: JSON lines beside an output, so that another run can go on.
+
+The first line is the header: a run with another one refuses to go on. A line is written after
+what it tells of is safe, and is on the disk when `add` returns. Only its last line may be torn,
+by a kill in the middle of it: that is cut off.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from shmpool import ShmpoolError, remove_orphan
+from shmpool.cli.exits import UsageError
+from shmpool.cli.jobs import Jobs
+
+Record = dict[str, Any]
+
+
+class Journal:
+    """An open journal; nobody else has it open."""
+
+    def __init__(self, path: Path, header: Record) -> None:
+        self.path = path
+        self._file = path.open("a+b")
+        try:
+            self._lock()
+            self.records = self._read()
+            self._check(header)
+        except BaseException:
+            self._file.close()
+            raise
+        self._remove_orphans()
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(f"{self.path} is in use: another run works on it") from None
+
+    def _read(self) -> list[Record]:
+        self._file.seek(0)
+        data = self._file.read()
+        whole = data.rpartition(b"\n")[0]
+        lines = whole.split(b"\n") if whole else []
+        self._file.truncate(len(whole) + 1 if whole else 0)
+        return [self._record(number, line) for number, line in enumerate(lines, 1)]
+
+    def _record(self, number: int, line: bytes) -> Record:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            message = f"{self.path}, line {number} is damaged: remove the file to begin anew"
+            raise UsageError(message)
+        return record
+
+    def _check(self, header: Record) -> None:
+        header = json.loads(json.dumps(header))
+        if not self.records:
+            self.add(**header)
+            return
+        was = self.records[0]
+        other = [name for name in header if header[name] != was.get(name)]
+        if other:
+            told = "; ".join(f"{name} was {was.get(name)}, is {header[name]}" for name in other)
+            message = f"{self.path} is of another command ({told}): remove it to begin anew"
+            raise UsageError(message)
+
+    def _remove_orphans(self) -> None:
+        """Shared memory of runs that were killed together with whatever would have removed it."""
+        for pool in self.of_kind("pool"):
+            with suppress(ShmpoolError):
+                remove_orphan(str(pool["pool"]))
+
+    def of_kind(self, key: str) -> list[Record]:
+        """Records that have a key."""
+        return [record for record in self.records[1:] if key in record]
+
+    def done(self, jobs: Jobs) -> dict[int, str]:
+        """Digests of jobs that are done, by place."""
+        return {
+            record["job"]: record["digest"]
+            for record in self.of_kind("job")
+            if record["job"] < len(jobs)
+        }
+
+    def check_jobs(self, jobs: Jobs, places: Iterable[int]) -> None:
+        """Raise UsageError if a job that is done was another one."""
+        done = self.done(jobs)
+        for place in places:
+            if done.get(place, "") != jobs.digest(place):
+                message = (
+                    f"job {jobs.numbers[place]} is not the one that {self.path} says is done: "
+                    f"remove it to begin anew"
+                )
+                raise UsageError(message)
+
+    def add(self, **record: Any) -> None:
+        """Append a record; it is on the disk then."""
+        self._file.write(json.dumps(record).encode() + b"\n")
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+        self.records.append(record)
+
+    def close(self) -> None:
+        """Let others have it. Idempotent."""
+        self._file.close()
+
+    def remove(self) -> None:
+        """There is nothing left to do."""
+        self.path.unlink(missing_ok=True)
+        self.close()
