@@ -365,7 +365,7 @@ def test_an_output_that_cannot_be_written_is_exit_code_3(
     told = json.loads(text)
     assert (process.returncode, told["exit_code"]) == (3, 3), error
     assert f"shmpool farm: {told['error']}" in error
-    assert re.search("the encoder ended with exit code 1|No such file", told["error"])
+    assert re.search("ended with exit code 1|No such file", told["error"])
 
 
 def test_a_reader_that_goes_away_is_exit_code_3(folder: Path) -> None:
