@@ -44,8 +44,11 @@ def test_a_plain_pool_corrupts_silently(tmp_path: Path) -> None:
 
 
 def test_our_pool_tells_at_once(tmp_path: Path) -> None:
-    """The view that escapes is told at the end of its lease, by slot and generation."""
-    assert run(the_bug()[1], tmp_path).startswith("cannot release lease 0@1: 1 array or memoryview")
+    """The view that escaped is told of when it is read, by slot, generation and line."""
+    told = run(the_bug()[1], tmp_path)
+    assert told.startswith("a view of lease 0@1 of pool ")
+    assert "was read at byte 0 after it was released at example.py:" in told
+    assert "slot 0 is now free under generation 4" in told
 
 
 def test_a_kept_ticket_is_told_with_both_generations(tmp_path: Path) -> None:
