@@ -43,7 +43,7 @@ ShmpoolError
     ├── CorruptSegmentError                it contradicts itself
     └── PidNamespaceError                  its coordinator cannot see this process die
 
-Warnings, each a UserWarning:
+Warnings: each is a UserWarning.
 LeakWarning                                somebody forgot to end a right, or is slow to
 ViewsCopiedWarning                         views="copy": bytes were copied at the end of a lease
 """

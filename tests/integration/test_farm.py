@@ -91,11 +91,38 @@ def test_a_job_whose_worker_died_is_done_by_another(tmp_path: Path) -> None:
     assert results == [(2, 9)] * 3
 
 
-def test_a_function_that_keeps_its_frame_is_told(farm: Farm) -> None:
-    """The kept array cannot see the next job: its worker is replaced, its job is an error."""
-    with pytest.raises(shmpool.JobError, match="kept its frame"):
-        list(farm.map(["keep"]))
-    assert len([result.index for result in farm.map(range(10))]) == 10
+kept: list[np.ndarray[Any, Any]] = []
+
+
+def keep_or_touch(job: str, frame: np.ndarray[Any, Any]) -> str:
+    frame[...] = 9
+    if job == "keep":
+        kept.append(frame)
+    elif job == "touch":
+        kept[0][...] = 1
+        len(kept)  # a call: where the interpreter looks for what there is to raise
+    return job
+
+
+def test_a_job_that_touches_a_kept_frame_fails() -> None:
+    """UseAfterReleaseError is the error of the job that touches; keeping alone is none."""
+    with Farm(keep_or_touch, SPEC, workers=1) as farm:
+        for job in ("keep", "", ""):
+            assert [int(result.array.min()) for result in farm.map([job])] == [9]
+        with pytest.raises(shmpool.UseAfterReleaseError, match="after it was put") as caught:
+            list(farm.map(["touch"]))
+        assert (caught.value.write, caught.value.pool) == (True, farm.pool.name)
+        assert any("job 0 ('touch')" in note for note in caught.value.__notes__)
+        assert [int(result.array.min()) for result in farm.map([""])] == [9]
+        assert farm.statistics().replaced == 0
+
+
+def test_a_function_that_keeps_its_frame_fails_no_job(farm: Farm) -> None:
+    """The kept array is cut off from its slot: other jobs go on as if it were not there."""
+    assert list(farm.map(["keep"]))
+    shown = [(result.job, int(result.array.min())) for result in farm.map(range(30))]
+    assert shown == [(number, number) for number in range(30)]
+    assert farm.statistics().replaced == 0
 
 
 def test_a_value_that_cannot_travel_is_an_error_of_its_job(farm: Farm) -> None:

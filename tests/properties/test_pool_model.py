@@ -83,12 +83,15 @@ class PoolMachine(RuleBasedStateMachine):
         large=st.integers(0, 2),
         more=st.tuples(st.integers(1, 2), st.integers(1, 2)),
         reuse=st.sampled_from(["warm", "cold"]),
+        views=st.sampled_from(["fence", "raise"]),
     )
-    def make(self, small: int, large: int, more: tuple[int, int], reuse: str) -> None:
+    def make(self, small: int, large: int, more: tuple[int, int], reuse: str, views: str) -> None:
         """A pool of two classes that can grow, and its model."""
         counts = (small, small + more[0]), (large, large + more[1])
         classes = [(size, *count) for size, count in zip(SIZES, counts, strict=True)]
-        self.pool = Pool.create(classes=classes, queues=QUEUES, reuse=reuse)
+        self.pool = Pool.create(classes=classes, queues=QUEUES, reuse=reuse, views=views)
+        self.views = views
+        self.cut: list[Any] = []  # views of rights that ended under them
         self.held: list[Lease] = []
         self.shared: list[Lease] = []
         self.borrows: list[Borrow] = []
@@ -108,6 +111,7 @@ class PoolMachine(RuleBasedStateMachine):
         """Everything goes back, and the pool is whole at the end."""
         if not hasattr(self, "pool"):
             return
+        self.cut.clear()
         with self.pool:
             for right in self.held + self.shared + self.borrows:
                 right.release()
@@ -311,7 +315,34 @@ class PoolMachine(RuleBasedStateMachine):
         memoryview(lease).cast("B")[:] = bytes([pattern]) * lease.nbytes
         self.model.pattern[lease.slot] = pattern
 
-    @precondition(lambda self: self.held)
+    @precondition(lambda self: self.held and self.views == "fence")
+    @rule(data=st.data(), how=st.sampled_from(["release", "with"]))
+    def end_under_a_view(self, data: st.DataObject, how: str) -> None:
+        """The lease ends, and its array never sees the slot again, whoever holds it."""
+        lease = self.take(data, self.held)
+        right = (lease.slot, lease.generation)
+        self.cut.append(lease.array())
+        lease.release() if how == "release" else lease.__exit__(None, None, None)
+        self.over(right)
+        self.check_over(lease)
+
+    @precondition(lambda self: self.cut)
+    @rule(data=st.data(), write=st.booleans())
+    def touch(self, data: st.DataObject, *, write: bool) -> None:
+        """A view that is cut off is told of each time it is touched; no slot is, nor is it lost."""
+        array = self.cut[self.index(data, self.cut)]
+        with pytest.raises(shmpool.UseAfterReleaseError):
+            array.fill(255) if write else array.sum()
+        for right in self.held + self.shared + self.borrows:
+            self.check_pattern(right)
+
+    @precondition(lambda self: self.cut)
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        """A view that was cut off dies, and nothing else happens."""
+        self.take(data, self.cut)
+
+    @precondition(lambda self: self.held and self.views == "raise")
     @rule(data=st.data())
     def release_under_a_view(self, data: st.DataObject) -> None:
         """While an array lives the lease goes on, whatever is tried."""
@@ -331,8 +362,9 @@ class PoolMachine(RuleBasedStateMachine):
         """A lease becomes read-only, for good, under the generation it has."""
         lease = self.take(data, self.held)
         right = (lease.slot, lease.generation)
-        with memoryview(lease), pytest.raises(shmpool.ViewsAliveError):
-            lease.share()
+        if self.views == "raise":
+            with memoryview(lease), pytest.raises(shmpool.ViewsAliveError):
+                lease.share()
         ticket = lease.share()
         assert (ticket.slot, ticket.generation) == right
         assert lease.share() == ticket
@@ -390,9 +422,10 @@ class PoolMachine(RuleBasedStateMachine):
         self.check_pattern(borrow)
         if how == "under a view":
             view = memoryview(borrow)
-            with pytest.raises(shmpool.ViewsAliveError):
-                borrow.release()
-            assert borrow.live
+            if self.views == "raise":
+                with pytest.raises(shmpool.ViewsAliveError):
+                    borrow.release()
+                assert borrow.live
             del borrow
             self.agrees()
             del view
@@ -443,12 +476,14 @@ class PoolMachine(RuleBasedStateMachine):
         self.model.free |= grown
         self.model.uncommitted -= grown
 
-    @precondition(lambda self: self.model.of_class(self.model.free, 1))
+    @precondition(lambda self: self.model.free)
     @rule()
     def trim(self) -> None:
-        """The free slots of a page or more have no memory any more, and another generation."""
+        """The free slots of whole pages have no memory any more, and another generation."""
         words = self.words()
         trimmed = self.model.of_class(self.model.free, 1)
+        if self.views == "fence":  # every slot has whole pages
+            trimmed = set(self.model.free)
         assert self.pool.trim() == len(trimmed) * SIZES[1]
         for slot in trimmed:
             self.model.past.append((slot, words[slot].generation))

@@ -461,12 +461,17 @@ def test_waiters_in_other_processes_get_what_they_wait_for(make_classes: MakePoo
 # --- writers that move on -----------------------------------------------------------------
 
 
-@pytest.fixture
-def three(make_classes: MakePool) -> Pool:
+def three_sizes(make_classes: MakePool, **more: Any) -> Pool:
     """One slot of each of three sizes, with headers."""
     options = {"a": QueueOptions(), "b": QueueOptions()}
     header = [("number", "<i4"), ("name", "S4")]
-    return make_classes((64, 1), (SMALL, 1), (LARGE, 1), header=header, queues=options)
+    return make_classes((64, 1), (SMALL, 1), (LARGE, 1), header=header, queues=options, **more)
+
+
+@pytest.fixture
+def three(make_classes: MakePool) -> Pool:
+    """One slot of each of three sizes, with headers."""
+    return three_sizes(make_classes)
 
 
 def test_a_writer_that_outgrows_its_slot_moves_on(three: Pool) -> None:
@@ -576,8 +581,11 @@ def test_a_moved_writer_reads_back_what_was_written(three: Pool) -> None:
 
 
 @pytest.mark.parametrize("viewing", ["array", "memoryview", "getbuffer", "own bytes"])
-def test_views_alive_refuse_a_move_and_nothing_is_lost(three: Pool, viewing: str) -> None:
-    """ViewsAliveError; lease, file, position and bytes as before, the larger slot free again."""
+def test_views_alive_refuse_a_move_and_nothing_is_lost(
+    make_classes: MakePool, viewing: str
+) -> None:
+    """With views="raise": ViewsAliveError; lease, file and bytes as before, the larger slot free."""
+    three = three_sizes(make_classes, views="raise")
     lease = three.acquire()
     file = lease.writer()
     file.write(b"abc")

@@ -269,9 +269,10 @@ def test_a_shape_error_says_how_much_was_needed(pool: shmpool.Pool) -> None:
     ],
 )  # fmt: skip
 def test_an_error_that_is_kept_is_no_view(
-    pool: shmpool.Pool, fails: Callable[[shmpool.Lease], object]
+    make_pool: Callable[..., shmpool.Pool], fails: Callable[[shmpool.Lease], object]
 ) -> None:
     """A refused call leaves nothing in its traceback that keeps the lease from ending."""
+    pool = make_pool(views="raise")
     lease = pool.acquire()
     with pytest.raises((ValueError, TypeError, shmpool.ShmpoolError)) as kept:
         fails(lease)
@@ -400,13 +401,27 @@ def test_with_gives_the_lease_itself(pool: shmpool.Pool) -> None:
 
 @pytest.mark.parametrize("viewed", [False, True])
 def test_an_exception_in_a_with_block_is_not_masked(pool: shmpool.Pool, viewed: bool) -> None:
-    """The error on its way is the one seen, even under living views; the lease ends."""
+    """The error on its way is the one seen, even under living views; the lease and its slot end."""
     lease = pool.acquire()
     kept = [lease.array((4,), "u1")] if viewed else []
     with pytest.raises(KeyError, match="mine"), lease:
         raise KeyError("mine")
     assert not lease.live
-    assert pool.audit()["leased"] == int(viewed)
+    assert pool.audit()["free"] == pool.slots
+    kept.clear()
+
+
+def test_views_of_a_failed_with_block_hold_the_slot_where_they_are_no_error(
+    make_pool: Callable[..., shmpool.Pool],
+) -> None:
+    """With views="raise" the error goes on unmasked, and the slot comes back with the last view."""
+    pool = make_pool(views="raise")
+    lease = pool.acquire()
+    kept = [lease.array((4,), "u1")]
+    with pytest.raises(KeyError, match="mine"), lease:
+        raise KeyError("mine")
+    assert not lease.live
+    assert pool.audit()["leased"] == 1
     kept.clear()
     assert pool.audit()["free"] == pool.slots
 
@@ -427,8 +442,8 @@ def test_an_exception_after_a_put_in_a_with_block_is_not_masked(pool: shmpool.Po
 def test_a_lease_does_not_end_under_a_view(
     make_pool: Callable[..., shmpool.Pool], viewing: str, ending: str
 ) -> None:
-    """ViewsAliveError, the lease goes on as if nothing was, and ends when the view is gone."""
-    pool = make_pool(slots=1)
+    """With views="raise": ViewsAliveError, the lease goes on, and ends when the view is gone."""
+    pool = make_pool(slots=1, views="raise")
     lease = pool.acquire()
     lease.array((2, 2), "u1")[:] = 3
     view = VIEWS[viewing](lease)
@@ -448,8 +463,9 @@ def test_a_lease_does_not_end_under_a_view(
 
 
 @pytest.mark.parametrize("ending", ["release", "put", "detach"])
-def test_the_error_counts_the_views(pool: shmpool.Pool, ending: str) -> None:
+def test_the_error_counts_the_views(make_pool: Callable[..., shmpool.Pool], ending: str) -> None:
     """`views` is how many arrays or memoryviews were alive."""
+    pool = make_pool(views="raise")
     lease = pool.acquire()
     views = [lease.array((4,), "u1") for _ in range(3)]
     with pytest.raises(shmpool.ViewsAliveError, match="3 arrays") as caught:
@@ -464,7 +480,7 @@ def test_the_error_counts_the_views(pool: shmpool.Pool, ending: str) -> None:
 
 
 def test_a_copy_is_no_view(pool: shmpool.Pool) -> None:
-    """Copies, and numbers made of an array, do not keep a lease from ending."""
+    """Copies, and numbers made of an array, are not cut off at the end of a lease."""
     with pool.acquire() as lease:
         lease.array((4,), "i4")[:] = 5
         copied, total, raw = lease.array().copy(), lease.array().sum(), bytes(lease)
@@ -535,7 +551,7 @@ def test_a_collected_lease_ignores_views_where_the_pool_says_so(
 
 
 def test_an_unknown_way_with_views_is_refused(make_pool: Callable[..., shmpool.Pool]) -> None:
-    """views= is "raise" or "ignore"."""
+    """views= is "fence", "raise", "copy" or "ignore"."""
     with pytest.raises(shmpool.ArgumentError, match="views"):
         make_pool(views="perhaps")
 

@@ -18,8 +18,8 @@ LIBRARY = ROOT / "shmpool"
 MODULES = sorted(LIBRARY.glob("*.py"))
 SOURCES = sorted((LIBRARY / "_csrc").iterdir())
 WORKERS = sorted((ROOT / "workers").glob("*.py"))
-WARNINGS = ["LeakWarning"]  # what errors has besides the tree
-ERRORS = [getattr(errors, name) for name in errors.__all__ if name not in WARNINGS]
+ERRORS = [getattr(errors, name) for name in errors.__all__ if not name.endswith("Warning")]
+WARNINGS = [getattr(errors, name) for name in errors.__all__ if name.endswith("Warning")]
 
 PUBLIC = [
     "AlreadyClaimedError",
@@ -32,11 +32,13 @@ PUBLIC = [
     "CoordinatorDiedError",
     "CorruptSegmentError",
     "Farm",
+    "FarmExecutor",
     "FarmError",
     "FarmStatistics",
     "ForeignLeaseError",
     "ForeignSegmentError",
     "JobError",
+    "JobTimeoutError",
     "LeakWarning",
     "Lease",
     "LeasesAliveError",
@@ -62,6 +64,7 @@ PUBLIC = [
     "RemoteTraceback",
     "Result",
     "SegmentError",
+    "SegmentTruncatedError",
     "ShapeError",
     "SharedLeaseError",
     "ShmpoolError",
@@ -74,8 +77,10 @@ PUBLIC = [
     "TooManyMembersError",
     "TruncatedSegmentError",
     "UnsupportedPlatformError",
+    "UseAfterReleaseError",
     "VersionError",
     "ViewsAliveError",
+    "ViewsCopiedWarning",
     "WorkerDiedError",
     "WriteAfterReleaseError",
     "errors",
@@ -208,10 +213,15 @@ def tree() -> dict[str, tuple[str, list[str]]]:
 
 
 def test_the_tree_of_errors_shows_every_error_and_no_other() -> None:
-    """errors.__all__, the classes of the module and the tree of its docstring are the same."""
+    """The classes of the module are the tree of its docstring, and the warnings named below it."""
     things = [thing for thing in vars(errors).values() if isinstance(thing, type)]
     classes = {thing.__name__ for thing in things if thing.__module__ == "shmpool.errors"}
-    assert {*tree(), *WARNINGS} == set(errors.__all__) == classes
+    warned = set(re.findall(r"\w+Warning", str(errors.__doc__).split("Warnings:")[1])) - {
+        "UserWarning"
+    }
+    assert warned == {kind.__name__ for kind in WARNINGS}
+    assert set(tree()) | warned == set(errors.__all__) == classes
+    assert not set(tree()) & warned
     assert errors.__all__ == sorted(errors.__all__)
 
 
@@ -243,6 +253,14 @@ def test_an_error_says_what_it_is(kind: type[Exception]) -> None:
     """Every error has a docstring of its own, and is an error of shmpool."""
     assert vars(kind)["__doc__"]
     assert issubclass(kind, shmpool.ShmpoolError)
+
+
+@pytest.mark.parametrize("kind", WARNINGS, ids=lambda kind: kind.__name__)
+def test_a_warning_is_no_error(kind: type[Warning]) -> None:
+    """`except ShmpoolError` does not catch it, and -W finds it among the user's own."""
+    assert vars(kind)["__doc__"]
+    assert issubclass(kind, UserWarning)
+    assert not issubclass(kind, shmpool.ShmpoolError)
 
 
 # Sizes.

@@ -390,9 +390,9 @@ def test_getbuffer_is_the_written_bytes_themselves(pool: shmpool.Pool) -> None:
         assert bytes(memoryview(lease)[:4]) == b"Xbcd"
 
 
-def test_getbuffer_keeps_the_lease_from_ending(pool: shmpool.Pool) -> None:
-    """It is a view like any other."""
-    lease = pool.acquire()
+def test_getbuffer_keeps_the_lease_from_ending(make_pool: Callable[..., shmpool.Pool]) -> None:
+    """It is a view like any other: with views="raise" the lease goes on while it is alive."""
+    lease = make_pool(views="raise").acquire()
     file = lease.writer()
     file.write(b"abcd")
     view = file.getbuffer()
