@@ -108,7 +108,9 @@ class Reaper:
 
     def _round(self, ready: list[int]) -> None:
         for pidfd in ready:
-            self._bury(pidfd)
+            entry = self._watched[pidfd]
+            self._forget(pidfd)
+            self._bury(entry.member)
         joins = int(self._view.status["joins"])
         self._rounds += 1
         # Now and then in any case: one may have been killed before it could say that it joined.
@@ -152,7 +154,7 @@ class Reaper:
             process = Identity(identity >> 8, *numbers)
         pidfd = open_pidfd(process)
         if pidfd is None:
-            self._reap(member)
+            self._bury(member)
             return
         self._watched[pidfd] = _Watched(member, identity)
         self._poll.register(pidfd, select.POLLIN)
@@ -181,12 +183,9 @@ class Reaper:
 
     # The dead.
 
-    def _bury(self, pidfd: int) -> None:
-        entry = self._watched[pidfd]
-        name = self._view.member_name(entry.member)
-        pid = self._view.pid(entry.member)
-        self._forget(pidfd)
-        numbers = self._reap(entry.member)
+    def _bury(self, member: int) -> None:
+        name, pid = self._view.member_name(member), self._view.pid(member)
+        numbers = self._reap(member)
         if any(numbers):
             message = (
                 "%s (pid %d) died: %d slots freed, %d requeued, %d to the dead letter, "

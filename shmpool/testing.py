@@ -187,10 +187,18 @@ def _children() -> dict[int, str]:
     named = {child.pid: child.name for child in active_children()}  # waits for those that ended
     subprocess._cleanup()  # type: ignore[attr-defined]
     tasks = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    pids = {int(pid) for task in tasks for pid in task.read_text().split()}
+    pids = {int(pid) for task in tasks for pid in _words(task)}
     pids |= {pid for pid in named if pid is not None}  # a forkserver's children are not ours
     helpers = {_resource_tracker._pid, forkserver._forkserver._forkserver_pid}  # type: ignore[attr-defined]
     return {pid: named.get(pid) or _command(pid) for pid in pids - helpers}
+
+
+def _words(file: Path) -> list[str]:
+    """None of a thread that has ended meanwhile."""
+    try:
+        return file.read_text().split()
+    except OSError:
+        return []
 
 
 def _command(pid: int) -> str:
