@@ -85,9 +85,7 @@ class PoolMachine(RuleBasedStateMachine):
         reuse=st.sampled_from(["warm", "cold"]),
         views=st.sampled_from(["fence", "raise"]),
     )
-    def make(
-        self, small: int, large: int, more: tuple[int, int], reuse: str, views: str
-    ) -> None:
+    def make(self, small: int, large: int, more: tuple[int, int], reuse: str, views: str) -> None:
         """A pool of two classes that can grow, and its model."""
         counts = (small, small + more[0]), (large, large + more[1])
         classes = [(size, *count) for size, count in zip(SIZES, counts, strict=True)]

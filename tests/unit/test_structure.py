@@ -210,7 +210,9 @@ def test_the_tree_of_errors_shows_every_error_and_no_other() -> None:
     """The classes of the module are the tree of its docstring, and the warnings named below it."""
     things = [thing for thing in vars(errors).values() if isinstance(thing, type)]
     classes = {thing.__name__ for thing in things if thing.__module__ == "shmpool.errors"}
-    warned = set(re.findall(r"\w+Warning", str(errors.__doc__).split("Warnings:")[1])) - {"UserWarning"}
+    warned = set(re.findall(r"\w+Warning", str(errors.__doc__).split("Warnings:")[1])) - {
+        "UserWarning"
+    }
     assert warned == {kind.__name__ for kind in WARNINGS}
     assert set(tree()) | warned == set(errors.__all__) == classes
     assert not set(tree()) & warned
