@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import threading
 import warnings
 import weakref
@@ -33,6 +34,7 @@ from shmpool.errors import (
 if TYPE_CHECKING:
     from shmpool._lease import Lease
 
+_PACKAGE = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - as in co_filename
 CHECK_EVERY = 0.25  # seconds between two looks at the coordinator on the fast path
 
 _all: weakref.WeakSet[Attachment] = weakref.WeakSet()
@@ -212,7 +214,15 @@ class Attachment(_core.Mapping):
             f"{right.nbytes} bytes of slot {right.slot} were copied for the views that were alive "
             f"at the {action} of {_kind(right)} {right}"
         )
-        warnings.warn(message, ViewsCopiedWarning, stacklevel=2)
+        warnings.warn(message, ViewsCopiedWarning, stacklevel=_depth_of_user())
+
+
+def _depth_of_user() -> int:
+    """Frames from the caller of this up to the innermost that is not ours, as stacklevel counts."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        depth, frame = depth + 1, frame.f_back
+    return depth
 
 
 def _kind(right: _core.RightBase) -> str:
@@ -269,5 +279,5 @@ def _after_fork_in_child() -> None:
 
 
 # A site is a line of whoever uses us.
-_core.set_package(os.path.dirname(__file__) + os.sep)  # noqa: PTH120 - as in co_filename
+_core.set_package(_PACKAGE)
 os.register_at_fork(after_in_child=_after_fork_in_child)
