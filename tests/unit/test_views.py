@@ -296,7 +296,7 @@ def test_a_view_of_an_ended_right_to_read_is_cut_off_and_told_of(
     assert (error.slot, error.generation) == (0, generation)
     assert (error.file, error.line) == (Path(__file__).name, line_of(ending))
     assert error.write == (touch in WRITING)
-    assert f"{right.split()[-1]} 0@{generation}" in str(error)
+    assert f"{right.rsplit(maxsplit=1)[-1]} 0@{generation}" in str(error)
     del view, lease, ended, holder
     stage.ended()
     assert own_maps(hand) == maps
@@ -529,12 +529,12 @@ def test_many_fences_leave_nothing_behind(stages: Callable[[str], Stage]) -> Non
 
     for _ in range(100):
         cycle()
-    maps, files = own_maps(), len(os.listdir("/proc/self/fd"))
+    maps, files = own_maps(), len(list(Path("/proc/self/fd").iterdir()))
     before = count_maps()
     for _ in range(CYCLES):
         cycle()
     assert (own_maps(), count_maps()) == (maps, before)
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert len(list(Path("/proc/self/fd").iterdir())) == files
 
 
 @pytest.mark.parametrize("order", [*itertools.permutations(range(4))], ids=str)
