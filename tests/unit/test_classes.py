@@ -581,7 +581,7 @@ def test_a_moved_writer_reads_back_what_was_written(three: Pool) -> None:
 def test_views_alive_refuse_a_move_and_nothing_is_lost(
     make_classes: MakePool, viewing: str
 ) -> None:
-    """With views="raise": ViewsAliveError; lease, file and bytes as before, the larger slot free."""
+    """With views="raise": ViewsAliveError; lease and file as before, the larger slot free."""
     three = three_sizes(make_classes, views="raise")
     lease = three.acquire()
     file = lease.writer()
