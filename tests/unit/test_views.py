@@ -1,9 +1,10 @@
-"""Views that outlive their right: no byte of the next holder is touched, and whoever touches is told.
+"""Views that outlive their right: the next holder is unharmed, and whoever touches is told.
 
 Every kind of view, every way a right ends, every policy, every way to touch, from the main thread
 and from another.
 """
 
+# ruff: noqa: F821 - a name that is deleted later, in a lambda, is there when it runs
 from __future__ import annotations
 
 import ctypes
@@ -47,7 +48,7 @@ SEEN: dict[str, Callable[[Any], Any]] = {
     "derived": lambda right: right.array((8, 8), "u1").view("u2")[::-1],
     "frombuffer": lambda right: frombuffer(right, "u1", count=64),
     "asarray": np.asarray,
-    "ctypes": lambda right: (ctypes.c_char * 64).from_buffer(right),
+    "ctypes": (ctypes.c_char * 64).from_buffer,
     "pyarrow": pa.py_buffer,
     "film": lambda right: av.VideoFrame.from_numpy_buffer(right.array((32, 64), "u1"), "gray"),
 }
@@ -184,6 +185,7 @@ class Stage:
         self.other = Pool.attach(self.pool.name)
 
     def lease(self, shared: bool = False) -> shmpool.Lease:
+        """Of the small slot, filled and described."""
         lease = self.pool.acquire_nowait(PAGE)
         memoryview(lease)[:] = bytes([MINE]) * PAGE
         lease.array((8, 8), "u1")
@@ -192,6 +194,7 @@ class Stage:
         return lease
 
     def next_holder(self, outcome: Any) -> shmpool.Lease:
+        """The slot again, from wherever the ending sent it."""
         if isinstance(outcome, shmpool.Ticket):
             lease = self.pool.claim(outcome)
         elif self.pool.queue("a").qsize():
@@ -453,7 +456,7 @@ def test_a_view_that_cannot_be_counted_is_cut_off_instead(
 def test_views_keep_a_copy_where_the_pool_says_so(
     stages: Callable[[str], Stage], viewing: str, ending: str, touch: str
 ) -> None:
-    """views="copy": ViewsCopiedWarning at the user's line; bytes stay, writes are the view's own."""
+    """views="copy": ViewsCopiedWarning at the user's line; bytes and writes are the view's own."""
     stage = stages("copy")
     maps = own_maps()
     lease = stage.lease()
@@ -529,12 +532,12 @@ def test_many_fences_leave_nothing_behind(stages: Callable[[str], Stage]) -> Non
 
     for _ in range(100):
         cycle()
-    maps, files = own_maps(), len(os.listdir("/proc/self/fd"))
+    maps, files = own_maps(), len(list(Path("/proc/self/fd").iterdir()))
     before = count_maps()
     for _ in range(CYCLES):
         cycle()
     assert (own_maps(), count_maps()) == (maps, before)
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert len(list(Path("/proc/self/fd").iterdir())) == files
 
 
 @pytest.mark.parametrize("order", [*itertools.permutations(range(4))], ids=str)
