@@ -13,6 +13,7 @@
  *   handlers.c  ... and to whom all other faults go
  *   span.c      Span: memory that views keep alive, and the end of a right
  *   right.c     RightBase: what LeaseBase and BorrowBase have in common
+ *   parting.c   ... and what becomes of their views when they end
  *   lease.c     LeaseBase: the exclusive right to a slot
  *   borrow.c    BorrowBase: the right to read one that is shared
  *   handle.c    what PoolBase and QueueBase have in common
@@ -97,7 +98,8 @@ typedef struct SpanObject {
     Right right;
     struct Region *plane;
     struct Cell *cell; /* where it stands, NULL: where nothing is ever fenced */
-    struct SpanObject *kept; /* the next in a right's list */
+    struct SpanObject *kept; /* that lives as long as this one */
+    bool exposed;            /* something may refer to its right alone */
 } SpanObject;
 
 /* A Lease or a Borrow. */
@@ -109,6 +111,7 @@ typedef struct {
     SpanObject *kept; /* spans that may have views which refer to us alone, NULL: none */
     Right right;
     bool exposed; /* something like np.ndarray(buffer=lease) may refer to us alone */
+    bool guarded; /* the first of `kept` was shared under views that could write */
     Ending ending;
     uint32_t ended_in; /* queue number, for PUT */
     Tracked *tracked;  /* NULL: it is not */
@@ -201,15 +204,19 @@ void right_end_quietly(MappingObject *mapping, const Right *right);
 /* right.c */
 PyObject *right_new(PyTypeObject *class, MappingObject *mapping, const sp_right *at, bool borrowed);
 int right_usable(RightObject *self, const char *action);
-int right_part(RightObject *self, const char *action);
-int right_guard(RightObject *self, const char *action);
-void right_let_go(RightObject *self);
 void right_over(RightObject *self, Ending ending, uint32_t queue);
 SpanObject *right_span(RightObject *self);
 PyObject *right_release(RightObject *self, PyObject *none);
 void right_dealloc(RightObject *self);
 PyTypeObject *right_subtype(PyType_Spec *spec);
 PyObject *right_set_class(PyTypeObject **class, PyTypeObject *base, PyObject *value);
+
+/* parting.c */
+int right_part(RightObject *self, const char *action);
+int right_guard(RightObject *self, const char *action);
+void right_cut_guarded(RightObject *self);
+bool right_pass_to_views(RightObject *self);
+void right_let_go(RightObject *self);
 
 /* borrow.c, upkeep.c */
 PyObject *mapping_borrow(MappingObject *self, PyObject *number);

@@ -1,7 +1,5 @@
 /* RightBase: what LeaseBase and BorrowBase have in common: a right, its memory, and its end. */
-#include "place.h"
-
-#include <errno.h>
+#include "glue.h"
 
 PyObject *right_new(PyTypeObject *class, MappingObject *mapping, const sp_right *at, bool borrowed)
 {
@@ -34,112 +32,14 @@ int right_usable(RightObject *self, const char *action)
     return -1;
 }
 
-static bool right_seen(const RightObject *self)
-{
-    return Py_REFCNT(self->span) > 1;
-}
-
-/* Does anything look at the memory, or may it? */
-static bool right_viewed(const RightObject *self)
-{
-    return self->span != NULL && (right_seen(self) || self->exposed);
-}
-
-/* The views of a span are no longer ours to care for; those that refer to us alone, and not
- * to it, are as old as we are at most. */
-void right_let_go(RightObject *self)
-{
-    SpanObject *span = self->span;
-    self->span = NULL;
-    if (UNLIKELY(self->exposed)) {
-        self->exposed = false;
-        span->kept = self->kept;
-        self->kept = span;
-    } else {
-        Py_XDECREF(span);
-    }
-}
-
-static Obituary obituary(const RightObject *self, const char *action)
-{
-    const Right *right = &self->right;
-    Obituary of = {.generation = sp_word_generation(right->at.word), .slot = right->at.slot,
-                   .borrowed = right->borrowed, .action = action};
-    site_find(&of.site);
-    return of;
-}
-
-/* `error`: why the system refuses a fence, 0 if it was not asked. */
-static int refuse_views(RightObject *self, const char *action, int error)
-{
-    PyObject *refusal = PyObject_CallMethod((PyObject *)self->mapping, "_views", "Osni", self, action,
-                                            Py_REFCNT(self->span) - 1, error);
-    if (refusal != NULL)
-        PyErr_SetObject((PyObject *)Py_TYPE(refusal), refusal);
-    Py_XDECREF(refusal);
-    return -1;
-}
-
-static int part_by_copy(RightObject *self, const char *action)
-{
-    if (place_copy(self->span) < 0)
-        return refuse_views(self, action, errno);
-    right_let_go(self);
-    PyObject *told = PyObject_CallMethod((PyObject *)self->mapping, "_copied", "Os", self, action);
-    Py_XDECREF(told);
-    /* That was Python: another thread may have ended it meanwhile. */
-    return told ? right_usable(self, action) : -1;
-}
-
-static int part_by_fence(RightObject *self, const char *action)
-{
-    Obituary of = obituary(self, action);
-    if (place_fence(self->span, &of) < 0)
-        return refuse_views(self, action, errno);
-    right_let_go(self);
-    return 0;
-}
-
-static int part_from_views(RightObject *self, const char *action)
-{
-    Views views = self->mapping->views;
-    if (views == VIEWS_RAISE && right_seen(self))
-        return refuse_views(self, action, 0);
-    if (self->span->cell == NULL)
-        return 0; /* ignored; or unseen, and smaller than a page */
-    return views == VIEWS_COPY ? part_by_copy(self, action) : part_by_fence(self, action);
-}
-
-/* Before a right ends: part from its views as the pool's policy says. 0, or -1 with an
- * exception, and the right goes on. */
-int right_part(RightObject *self, const char *action)
-{
-    return LIKELY(!right_viewed(self)) ? 0 : part_from_views(self, action);
-}
-
-/* Before others may read along: see to it that no view can write. As right_part. */
-int right_guard(RightObject *self, const char *action)
-{
-    bool guarded = right_viewed(self) && self->mapping->views != VIEWS_COPY && self->span->cell != NULL;
-    if (!guarded || (self->mapping->views == VIEWS_RAISE && right_seen(self))) {
-        int parted = right_part(self, action);
-        if (parted == 0)
-            Py_CLEAR(self->span); /* the next one is read-only */
-        return parted;
-    }
-    Obituary of = obituary(self, action);
-    if (place_guard(self->span, &of) < 0)
-        return refuse_views(self, action, errno);
-    self->span->readonly = true;
-    return 0;
-}
-
 void right_over(RightObject *self, Ending ending, uint32_t queue)
 {
     self->ending = ending;
     self->ended_in = queue;
     if (UNLIKELY(self->tracked != NULL))
         right_untrack(self);
+    if (UNLIKELY(self->guarded))
+        right_cut_guarded(self);
     Py_CLEAR(self->span);
     self->mapping->leases--;
     mapping_right_over(self->mapping);
@@ -164,29 +64,15 @@ PyObject *right_release(RightObject *self, PyObject *Py_UNUSED(none))
 
 static void right_abandon(RightObject *self)
 {
-    SpanObject *span = self->span;
     self->ending = RELEASED; /* first: to ring may be Python code, and others run meanwhile */
     if (UNLIKELY(self->tracked != NULL))
         right_untrack(self);
     if (self->right.epoch == fork_epoch)
         self->mapping->leases--;
-    if (right_viewed(self) && self->mapping->views != VIEWS_IGNORE) {
-        span->right = self->right;
-        span->holds = true; /* the last view gives the slot back */
-    } else {
+    if (!right_pass_to_views(self))
         right_end_quietly(self->mapping, &self->right);
-    }
-    if (span != NULL)
+    if (self->span != NULL)
         right_let_go(self);
-}
-
-static void right_forget_kept(RightObject *self)
-{
-    while (self->kept != NULL) {
-        SpanObject *span = self->kept;
-        self->kept = span->kept;
-        Py_DECREF(span);
-    }
 }
 
 void right_dealloc(RightObject *self)
@@ -199,7 +85,7 @@ void right_dealloc(RightObject *self)
         right_abandon(self);
     if (UNLIKELY(leaked != NULL))
         right_tell_leak(self, leaked);
-    right_forget_kept(self);
+    Py_XDECREF(self->kept);
     Py_XDECREF(self->span);
     Py_XDECREF(self->mapping);
     free_object((PyObject *)self);

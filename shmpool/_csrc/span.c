@@ -61,6 +61,7 @@ static void span_dealloc(SpanObject *self)
 {
     if (self->cell != NULL)
         place_leave(self);
+    Py_XDECREF(self->kept);
     if (self->holds)
         right_end_quietly(self->mapping, &self->right);
     Py_XDECREF(self->mapping);
