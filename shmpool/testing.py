@@ -187,18 +187,22 @@ def _children() -> dict[int, str]:
     named = {child.pid: child.name for child in active_children()}  # waits for those that ended
     subprocess._cleanup()  # type: ignore[attr-defined]
     tasks = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    pids = {int(pid) for task in tasks for pid in task.read_text().split()}
+    pids = {int(pid) for task in tasks for pid in _read(task).split()}
     pids |= {pid for pid in named if pid is not None}  # a forkserver's children are not ours
     helpers = {_resource_tracker._pid, forkserver._forkserver._forkserver_pid}  # type: ignore[attr-defined]
     return {pid: named.get(pid) or _command(pid) for pid in pids - helpers}
 
 
 def _command(pid: int) -> str:
+    words = _read(Path(f"/proc/{pid}/cmdline")).replace("\0", " ")
+    return words.strip() or "a process that has ended"
+
+
+def _read(path: Path) -> str:
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return b" ".join(words).decode(errors="replace").strip() or "a process that has ended"
-    except OSError:
-        return "a process that is gone"
+        return path.read_text(errors="replace")
+    except OSError:  # the thread or process is gone by now
+        return ""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
