@@ -380,6 +380,7 @@ def test_a_view_of_before_share_only_reads(
         else:
             HANDS[hand](TOUCHES[touch], view)
         assert bytes(borrow) == shared
+        assert bytes(memoryview(lease)) == shared  # what the owner sees is what others see
     lease.release()
     with stage.next_holder(None) as holder:
         error = stage.unharmed(holder, lambda: told(touch, view))
