@@ -15,8 +15,8 @@ class Borrow(Right, _core.BorrowBase):
 
     Any number of members may hold one at once, and one process as many as it likes. Neither
     bytes nor description change meanwhile, even when the owner releases first: the last
-    borrower then frees the slot. Supports the buffer protocol, read-only. Does not end while
-    arrays or memoryviews of it are alive: `release()` then raises ViewsAliveError.
+    borrower then frees the slot. Supports the buffer protocol, read-only. Views that
+    are alive when it ends are cut off, or whatever the pool's `views` says: see Pool.create.
 
     >>> import shmpool
     >>> with shmpool.Pool.create(slots=1, slot_size=4096) as pool:

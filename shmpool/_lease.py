@@ -18,9 +18,10 @@ class Lease(Right, _core.LeaseBase):
     """The exclusive right to a slot, until `release()`, `with`, `put()`, `detach()` or collection.
 
     `share()` lets others read along; the slot is then read-only, for its owner too. Supports
-    the buffer protocol: `memoryview(lease)` is the whole slot, writable. Does not end while
-    arrays or memoryviews of it are alive: `release()` then raises ViewsAliveError, and a lease
-    that is collected gives its slot back when the last of them is.
+    the buffer protocol: `memoryview(lease)` is the whole slot, writable. Arrays and
+    memoryviews that are alive when it ends are cut off from the slot, and touching one raises
+    UseAfterReleaseError, or whatever the pool's `views` says: see Pool.create. A lease that is
+    collected, or left by `leave_to_views()`, gives its slot back when the last of them goes.
 
     >>> import shmpool
     >>> with shmpool.Pool.create(slots=2, slot_size=4096) as pool, pool.acquire() as lease:
@@ -86,7 +87,8 @@ class Lease(Right, _core.LeaseBase):
         From now on the slot is read-only for this process, too. Again: the same ticket.
 
         Does not block. A slot that came from a queue is no longer delivered again if this
-        process dies. Raises as `release()`: views that could still write would be alive.
+        process dies. Views from before can only be read from now on: a write to one
+        goes to a private copy, and raises UseAfterReleaseError. Raises as `release()`.
         """
         return Ticket(self._share())
 

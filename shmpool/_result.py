@@ -93,6 +93,11 @@ class Result:
         if lease is not None and lease.live:
             lease.leave_to_views()
 
+    def __del__(self) -> None:
+        """Of a loop that was left early, or a future's: its slot goes back when nobody looks."""
+        if hasattr(self, "_lease"):
+            self._end()
+
     def __enter__(self) -> Self:
         return self
 

@@ -66,7 +66,8 @@ static PyMethodDef borrow_methods[] = {
      "release($self, /)\n--\n\n"
      "Give the borrow back; the last one of a slot that its owner released frees it.\n\n"
      "Does not block. Raises AlreadyEndedError if the borrow is over, NotOwnerError in a forked\n"
-     "child, and ViewsAliveError (the borrow goes on) while arrays or memoryviews of it are alive."},
+     "child, and where the pool was made with views=\"raise\", or the system refuses a fence,\n"
+     "ViewsAliveError (the borrow goes on) while arrays or memoryviews of it are alive."},
     {"_check_writable", (PyCFunction)borrow_check_writable, METH_NOARGS, "Raise: it never is."},
     {NULL, NULL, 0, NULL},
 };

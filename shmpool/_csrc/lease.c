@@ -161,7 +161,8 @@ static PyMethodDef lease_methods[] = {
      "release($self, /)\n--\n\n"
      "Give the slot back to the pool; a shared one is free when its last borrower is done.\n\n"
      "Does not block. Raises AlreadyEndedError if the lease is over, NotOwnerError in a forked\n"
-     "child, and ViewsAliveError (the lease goes on) while arrays or memoryviews of it are alive."},
+     "child, and where the pool was made with views=\"raise\", or the system refuses a fence,\n"
+     "ViewsAliveError (the lease goes on) while arrays or memoryviews of it are alive."},
     {"_detach", (PyCFunction)lease_detach, METH_NOARGS, "End the lease: its ticket as an integer."},
     {"_share", (PyCFunction)lease_share, METH_NOARGS, "Share the slot: its ticket as an integer."},
     {"_move", (PyCFunction)lease_move, METH_O, "Take over another lease's slot, and give ours back."},

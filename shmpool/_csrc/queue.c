@@ -240,7 +240,7 @@ static PyMethodDef queue_methods[] = {
      "Blocks only while a queue made with maxsize is full: for ever, or for `timeout` seconds.\n"
      "Raises QueueFull when the time is up, QueueClosedError, PoolClosedError,\n"
      "AlreadyEndedError for a lease that is over, and ViewsAliveError (the lease goes on)\n"
-     "while arrays or memoryviews of it are alive."},
+     "as release()."},
     {"get", FASTCALL(queue_get),
      "get($self, /, *, timeout=None)\n--\n\n"
      "Take the oldest ticket and return the Lease that it stands for.\n\n"
