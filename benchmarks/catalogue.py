@@ -6,6 +6,7 @@ from typing import Protocol
 
 from benchmarks import (
     control_block,
+    farm_noop,
     farm_overhead,
     fence,
     full_cycle,
@@ -37,5 +38,6 @@ BENCHMARKS: dict[str, Benchmark] = {
     "fence": fence.run,
     "kill": kill.run,
     "control_block": control_block.run,
+    "farm_noop": farm_noop.run,
     "farm_overhead": farm_overhead.run,
 }
