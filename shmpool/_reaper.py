@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from shmpool._attachment import Attachment
@@ -104,7 +104,8 @@ class Reaper:
                 self._round(ready)
             except Exception:  # a reaper that is gone helps nobody
                 self._joins_seen = -1  # whatever was not done is done in the next round
-                log.exception("reaper of pool %r", self._mapping.spec.name)
+                with suppress(Exception):  # of somebody's handler
+                    log.exception("reaper of pool %r", self._mapping.spec.name)
 
     def _round(self, ready: list[int]) -> None:
         for pidfd in ready:

@@ -151,6 +151,7 @@ RECORD = np.dtype([("at", "<f8", (2,)), ("inner", [("kind", "S4"), ("é", "<i2")
 SPEC = PoolSpec(
     name="victim",
     classes=(ClassSpec(64, 3, 5), ClassSpec(5000, 2, 2)),
+    views=_header.VIEWS.index("raise"),  # in which small slots share pages
     queues=(QueueSpec("todo", max_attempts=2, dead_letter=2), QueueSpec("done", 1, maxsize=3)),
     members=9,
     coordinator=Identity(4321, 12345, 67890),

@@ -398,7 +398,7 @@ def test_small_slots_grow_as_long_as_there_are_pages() -> None:
     in_small_shm(
         "1m",
         """
-with Pool.create(slots=1, slot_size=1000, max_slots=100, members=4) as pool:
+with Pool.create(slots=1, slot_size=1000, max_slots=100, members=4, views="raise") as pool:
     fill(2 * 4096)
     leases, error = all_there_are(pool)
     assert len(leases) == 12, len(leases)

@@ -476,8 +476,9 @@ tried = threading.Semaphore(0)
 
 class Count(logging.Handler):
     def emit(self, record):
-        assert "Too many open files" in str(record.exc_info[1]), record
-        tried.release()
+        if record.exc_info:  # else it tells of the death
+            assert "Too many open files" in str(record.exc_info[1]), record
+            tried.release()
 
 logging.getLogger("shmpool").addHandler(Count())
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
