@@ -199,22 +199,27 @@ class Crew:
         self._workers.remove(hired)
         worker.join()
         death = Death(worker.name, worker.pid or 0, worker.exitcode or 0, hired.overdue)
-        with self._news:
+        self._deaths += death.exitcode != 0
+        hopeless = self._deaths > self._patience or (death.exitcode == 1 and not self._began(death))
+        if not hopeless:
+            self._count(death, hired.stage)
+        with self._news:  # after it is counted: whoever waits for it may look at the numbers next
             self._deaths_of[death.pid] = death
             self._news.notify_all()
-        self._deaths += death.exitcode != 0
-        if self._deaths > self._patience or (death.exitcode == 1 and not self._began(death)):
+        if hopeless:
             self._give_up(death)
             return
-        if death.exitcode:
-            self.replaced += 1
-            log.warning("%s", death)
-        else:
-            self.recycled += 1
         try:
             self._workers.append(self._hire(hired.stage))
         except OSError as error:
             self._fail(FarmError(f"{death}, and another cannot be started: {error}"))
+
+    def _count(self, death: Death, stage: int) -> None:
+        if death.exitcode == 0 and self._stages[stage].recycle_after:
+            self.recycled += 1
+            return
+        self.replaced += 1
+        log.warning("%s", death)
 
     def _began(self, death: Death) -> bool:
         self._intake.settle()
