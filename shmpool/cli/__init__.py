@@ -12,6 +12,8 @@
     report      what became of it all: text, or JSON
     run         one run of a farm
     farm        the command `shmpool farm`
+    table       plain tables, for the commands that look at pools
+    ls          the command `shmpool ls`
     completion  completion for shells
 
 One module a command: each has `add(commands)`, which adds a parser whose `run` is a function of
@@ -26,12 +28,12 @@ import sys
 from collections.abc import Sequence
 
 from shmpool import __version__
-from shmpool.cli import completion, farm
+from shmpool.cli import completion, farm, ls
 from shmpool.cli.exits import INTERRUPTED, USAGE, UsageError
 
 __all__ = ["main"]
 
-_COMMANDS = (farm,)
+_COMMANDS = (farm, ls)
 
 
 def parser() -> argparse.ArgumentParser:
