@@ -27,7 +27,7 @@ from shmpool._layout import SHEET, SLOT, TRANSITION, ControlView, Word
 from shmpool._process import Identity, is_dead, pid_namespace
 from shmpool._segment import SHM, check_file, opened_to_read, read_at
 from shmpool._statistics import PoolStatistics
-from shmpool.errors import ArgumentError, NotAPoolError, PoolNotReadyError
+from shmpool.errors import ArgumentError, NotAPoolError, PoolNotReadyError, SegmentError
 
 _SLAB = re.compile(r"(.+)\.slab\d+")
 _STATIC_MOST = 1 << 20
@@ -213,14 +213,17 @@ def _payload(spec: PoolSpec, slot: int) -> bytes:
 def maker(name: str, control: int) -> PoolSpec:
     """The spec of a pool, or of one that is being made, if its header is whole already.
 
-    Raises SegmentError's kinds: VersionError, too, for a header that is not there yet.
+    Raises SegmentError's kinds.
     """
     try:
         return read(name, control)
-    except PoolNotReadyError:
+    except PoolNotReadyError as forming:
         block = os.pread(control, _STATIC_MOST, 0)
         as_if = struct.pack("<Q", _core.MAGIC) + block[8:]
-        return decode(name, as_if, os.fstat(control).st_size)
+        try:
+            return decode(name, as_if, os.fstat(control).st_size)
+        except SegmentError:
+            raise forming from None
 
 
 def waiting(mask: np.ndarray[Any, Any]) -> list[int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -25,14 +26,19 @@ from shmpool.errors import PoolNotFoundError
 def remove_all(spec: PoolSpec, control: int) -> list[str]:
     """Remove every name of a pool whose control block is open as `control`: those there were.
 
-    Does not block. Raises PoolNotFoundError if somebody else removes it or has done so.
+    Of this user's files only. Does not block. Raises PoolNotFoundError if somebody else removes
+    it or has done so, SegmentError if a name cannot be removed.
     """
     name = spec.name
     try:
         fcntl.flock(control, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise PoolNotFoundError(f"pool {name!r} is being removed already", name=name) from None
-    removed = [text for text, remove_it in _parts(spec) if _is_it(name, control) and remove_it()]
+    removed = [
+        part
+        for part, remove_it in _parts(spec)
+        if _is_it(name, control) and _of_this_user(part) and remove_it()
+    ]
     if not removed:
         raise PoolNotFoundError(f"pool {name!r} was removed meanwhile", name=name)
     return removed
@@ -46,6 +52,20 @@ def _parts(spec: PoolSpec) -> Iterator[tuple[str, Callable[[], bool]]]:
     for member in range(1, spec.members + 1):
         yield f"sem.{spec.name}.{member}", partial(remove_bell, spec.name, member)
     yield spec.name, partial(remove, spec.name)
+
+
+def left(spec: PoolSpec) -> dict[str, int]:
+    """Names of this user's that there are of a pool, and the bytes of memory behind each."""
+    files = {part: file for part, _ in _parts(spec) if (file := _of_this_user(part)) is not None}
+    return {part: file.st_blocks * 512 for part, file in files.items()}
+
+
+def _of_this_user(part: str) -> os.stat_result | None:
+    try:
+        file = (SHM / part).lstat()
+    except FileNotFoundError:
+        return None
+    return file if stat.S_ISREG(file.st_mode) and file.st_uid == os.geteuid() else None
 
 
 def _is_it(name: str, control: int) -> bool:

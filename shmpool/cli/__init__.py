@@ -14,6 +14,7 @@
     farm        the command `shmpool farm`
     table       plain tables, for the commands that look at pools
     ls          the command `shmpool ls`
+    gc          the command `shmpool gc`
     completion  completion for shells
 
 One module a command: each has `add(commands)`, which adds a parser whose `run` is a function of
@@ -28,12 +29,12 @@ import sys
 from collections.abc import Sequence
 
 from shmpool import __version__
-from shmpool.cli import completion, farm, ls
+from shmpool.cli import completion, farm, gc, ls
 from shmpool.cli.exits import INTERRUPTED, USAGE, UsageError
 
 __all__ = ["main"]
 
-_COMMANDS = (farm, ls)
+_COMMANDS = (farm, ls, gc)
 
 
 def parser() -> argparse.ArgumentParser:

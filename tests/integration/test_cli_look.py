@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -15,7 +16,10 @@ from typing import Any
 
 import pytest
 
-from shmpool import Pool, _core, _look
+from shmpool import Pool, _core, _look, _sweep, remove_orphan
+from shmpool._attachment import attach
+from shmpool._process import Identity, is_dead
+from shmpool._segment import opened
 from shmpool.cli import main
 from shmpool.errors import ShmpoolError, TruncatedSegmentError
 
@@ -258,3 +262,162 @@ def test_no_pools_are_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     """With exit code 0."""
     assert told(capsys, "ls") == "no pools\n"
     assert as_json(capsys, "ls") == []
+
+
+# gc.
+
+
+def verdict(capsys: pytest.CaptureFixture[str], name: str, *more: str) -> dict[str, Any]:
+    """What `shmpool gc --json` says of a pool."""
+    (found,) = [v for v in as_json(capsys, "gc", *more) if v["name"] == name]
+    return dict(found)
+
+
+def test_an_orphan_is_removed_with_its_slabs_and_semaphores(
+    capsys: pytest.CaptureFixture[str], left_behind: Callable[..., str], pool: Pool
+) -> None:
+    """All of it, told by name, and nothing of a pool that lives."""
+    name, alive = left_behind("look-orphan"), bytes_of(pool.name).keys()
+    there = bytes_of(name).keys()
+    found = verdict(capsys, name)
+    assert set(found["removed"]) == there
+    assert {name, f"{name}.slab0", f"sem.{name}.1"} <= there
+    assert "is dead" in found["reason"]
+    assert not bytes_of(name)
+    assert bytes_of(pool.name).keys() == alive
+    assert "0 pools removed" in told(capsys, "gc")
+
+
+def test_a_dry_run_removes_nothing(
+    capsys: pytest.CaptureFixture[str], left_behind: Callable[..., str]
+) -> None:
+    """It says what would go, and why."""
+    name = left_behind("look-orphan")
+    before = bytes_of(name)
+    assert f"would remove {name}.slab0" in told(capsys, "gc", "--dry-run")
+    assert set(verdict(capsys, name, "--dry-run")["left"]) == before.keys()
+    assert bytes_of(name) == before
+
+
+def test_a_pool_that_its_maker_died_over_is_removed(
+    capsys: pytest.CaptureFixture[str], left_behind: Callable[..., str]
+) -> None:
+    """The magic is missing, but the header is whole and names a dead process."""
+    name = left_behind("look-forming", "forming")
+    assert "still being made" in row(capsys, name)["reason"]
+    assert name in verdict(capsys, name)["removed"]
+    assert not bytes_of(name)
+
+
+def test_a_pool_that_is_being_made_is_left_alone(
+    capsys: pytest.CaptureFixture[str], pool: Pool
+) -> None:
+    """Its maker is alive; and where there is no header yet, nobody can be proven dead."""
+    before = bytes_of(pool.name).keys()
+    with changed(SHM / pool.name, HEADER["magic"], bytes(8)):
+        found = verdict(capsys, pool.name)
+        assert not found["orphaned"]
+        assert "is alive" in found["reason"]
+    with changed(SHM / pool.name, 0, bytes(4096)):
+        assert "still being made" in verdict(capsys, pool.name)["reason"]
+    assert bytes_of(pool.name).keys() == before
+
+
+@pytest.mark.parametrize("what", sorted(UNREADABLE.keys() - {"being made"}))
+def test_what_cannot_be_read_is_left_alone(
+    capsys: pytest.CaptureFixture[str],
+    left_behind: Callable[..., str],
+    what: str,
+) -> None:
+    """Even if its coordinator is dead: what does not say whose it is may be anybody's."""
+    name = left_behind("look-orphan")
+    at, data, size, words = UNREADABLE[what]
+    with changed(SHM / name, at, data, size):
+        before = bytes_of(name).keys()
+        found = verdict(capsys, name)
+        assert words in found["reason"]
+        assert not found["removed"]
+        assert bytes_of(name).keys() == before
+
+
+@root
+def test_from_another_pid_namespace_nothing_is_removed(
+    capsys: pytest.CaptureFixture[str], pool: Pool
+) -> None:
+    """There the coordinator's number is nobody's, and it lives."""
+    (found,) = json.loads(in_another_namespace("gc --json"))
+    assert (found["name"], found["orphaned"], found["removed"]) == (pool.name, False, [])
+    assert "another pid namespace" in found["reason"]
+    pool.acquire().release()
+
+
+@root
+def test_the_orphans_of_another_user_are_left_alone(
+    capsys: pytest.CaptureFixture[str], left_behind: Callable[..., str]
+) -> None:
+    """Even by root; and of an own orphan, a slab that is somebody else's."""
+    name = left_behind("look-orphan")
+    os.chown(SHM / name, 65534, 65534)
+    assert "belongs to uid 65534" in verdict(capsys, name)["reason"]
+    os.chown(SHM / name, os.geteuid(), os.getegid())
+    os.chown(SHM / f"{name}.slab0", 65534, 65534)
+    verdict(capsys, name)
+    assert [*bytes_of(name)] == [f"{name}.slab0"]
+
+
+def test_of_two_at_once_one_removes(
+    capsys: pytest.CaptureFixture[str], left_behind: Callable[..., str]
+) -> None:
+    """The other sees the lock on the control block, and stays away."""
+    name = left_behind("look-orphan")
+    with (SHM / name).open("rb") as control:
+        fcntl.flock(control, fcntl.LOCK_EX)
+        (found,) = as_json(capsys, "gc", code=1)
+        assert "being removed already" in found["reason"]
+        assert not found["removed"]
+    assert name in verdict(capsys, name)["removed"]
+
+
+def test_a_pool_that_takes_the_name_of_an_orphan_meanwhile_lives(
+    capsys: pytest.CaptureFixture[str],
+    left_behind: Callable[..., str],
+    make_pool: MakePool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between the verdict and the removal: the names are the same, the file is another."""
+    name = left_behind("look-orphan")
+    made: list[Pool] = []
+
+    def be_overtaken(spec: Any, control: int) -> list[str]:
+        remove_orphan(name)
+        made.append(make_pool(name=name, slots=2, slot_size=64))
+        return remove_all(spec, control)
+
+    remove_all = _sweep.remove_all
+    monkeypatch.setattr(_sweep, "remove_all", be_overtaken)
+    assert "was removed meanwhile" in as_json(capsys, "gc", code=1)[0]["reason"]
+    made[0].acquire().release()
+    Pool.attach(name).close()
+
+
+def test_a_number_that_is_another_process_by_now_is_a_dead_coordinator(pool: Pool) -> None:
+    """By its inode or its start time; without either, nothing is proven."""
+    me = pool._mapping.spec.coordinator
+    assert not is_dead(me)
+    assert is_dead(Identity(me.pid, me.start_time + 1, 0))
+    assert is_dead(Identity(me.pid, 0, me.pidfd_inode + 1)) == bool(me.pidfd_inode)
+    assert not is_dead(Identity(me.pid))
+
+
+def test_members_that_are_alive_keep_what_they_hold(
+    capsys: pytest.CaptureFixture[str], left_behind: Callable[..., str]
+) -> None:
+    """An orphan's names go, the memory of those who have it mapped stays."""
+    name = left_behind("look-orphan")
+    spec = _look.look(name).spec
+    with opened(name) as control:
+        mapping = attach(spec, control, 0)
+    mapping.enter("survivor")
+    assert "members alive: 1" in verdict(capsys, name)["reason"]
+    assert mapping.view().queue_size(1) == 1
+    mapping.leave()
