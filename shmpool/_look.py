@@ -13,7 +13,9 @@ import re
 import stat
 import struct
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -38,7 +40,7 @@ class Life(StrEnum):
 
     ALIVE = "alive"
     DEAD = "dead"
-    UNKNOWN = "unknown"  # it is in another pid namespace
+    UNKNOWN = "unknown"  # it is in another pid namespace, or none at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Look:
 
     spec: PoolSpec
     view: ControlView  # over a private copy: sheets and history of at most one slot
+    copy: np.ndarray[Any, Any] = field(repr=False)
     when_ns: int  # by time.monotonic_ns()
     coordinator: Life
 
@@ -57,8 +60,16 @@ class Look:
     def member_life(self, member: int) -> Life:
         """Whether the process in an entry of the member table lives."""
         row = self.view.members[member]
-        who = Identity(self.view.pid(member), int(row["start_time"]), int(row["pidfd_inode"]))
-        return life(self.spec, who)
+        pid = self.view.pid(member)
+        if not 0 < pid < 1 << 31:  # nothing that was ever a process
+            return Life.UNKNOWN
+        return life(self.spec, Identity(pid, int(row["start_time"]), int(row["pidfd_inode"])))
+
+    def sheet(self, slot: int) -> np.ndarray[Any, Any]:
+        """The bytes of a slot's sheet and header record, if the look was at that slot."""
+        at = _core.layout(self.spec.counts)
+        begin = at["sheets"] + slot * at["sheet_stride"]
+        return self.copy[begin : begin + at["sheet_stride"]]
 
     def age(self, since_ns: int) -> float:
         """Seconds since a moment by the monotonic clock."""
@@ -122,14 +133,20 @@ def look(name: str, slot: int | None = None) -> Look:
 
     Raises SegmentError's kinds, and ArgumentError for a slot that is none.
     """
-    if not NAME.fullmatch(name):
-        raise NotAPoolError(f"{name!r} is no name of a pool", name=name)
-    with opened_to_read(name) as control:
+    with _opened(name) as control:
         spec = read(name, control)
         check_slot(spec, slot)
         copy = _copy(spec, control, slot)
     view = ControlView(copy, spec.counts)
-    return Look(spec, view, time.monotonic_ns(), life(spec, spec.coordinator))
+    return Look(spec, view, copy, time.monotonic_ns(), life(spec, spec.coordinator))
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[int]:
+    if not NAME.fullmatch(name):  # before it is taken for a path
+        raise NotAPoolError(f"{name!r} is no name of a pool", name=name)
+    with opened_to_read(name) as control:
+        yield control
 
 
 def check_slot(spec: PoolSpec, slot: int | None) -> None:
@@ -175,7 +192,7 @@ def read_slot(name: str, slot: int) -> SlotBytes:
 
     Raises SegmentError's kinds, and ArgumentError for a slot that is none.
     """
-    with opened_to_read(name) as control:
+    with _opened(name) as control:
         spec = read(name, control)
         check_slot(spec, slot)
         before, delivery = _row(spec, control, slot)

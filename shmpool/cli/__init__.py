@@ -14,6 +14,8 @@
     farm        the command `shmpool farm`
     table       plain tables, for the commands that look at pools
     ls          the command `shmpool ls`
+    portrait    what is shown of a pool and of a slot
+    inspect     the command `shmpool inspect`
     gc          the command `shmpool gc`
     completion  completion for shells
 
@@ -29,12 +31,12 @@ import sys
 from collections.abc import Sequence
 
 from shmpool import __version__
-from shmpool.cli import completion, farm, gc, ls
+from shmpool.cli import completion, farm, gc, inspect, ls
 from shmpool.cli.exits import INTERRUPTED, USAGE, UsageError
 
 __all__ = ["main"]
 
-_COMMANDS = (farm, ls, gc)
+_COMMANDS = (farm, ls, inspect, gc)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -38,8 +39,16 @@ def printable(cell: object) -> str:
 
 
 def show_json(value: Any) -> None:
-    """Print a value as JSON."""
-    print(json.dumps(value, default=str, indent=2))
+    """Print a value as JSON, with text for what JSON does not know."""
+    print(json.dumps(_known(value), default=str, indent=2))
+
+
+def _known(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _known(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_known(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def add_parser(commands: Any, name: str, about: str, codes: dict[int, str]) -> Any:

@@ -9,12 +9,15 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from shmpool import Pool, _core, _look, _sweep, remove_orphan
 from shmpool._attachment import attach
@@ -262,6 +265,192 @@ def test_no_pools_are_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     """With exit code 0."""
     assert told(capsys, "ls") == "no pools\n"
     assert as_json(capsys, "ls") == []
+
+
+# inspect.
+
+
+def test_a_pool_is_shown_with_classes_queues_and_members(
+    capsys: pytest.CaptureFixture[str], make_pool: MakePool
+) -> None:
+    """Who holds what, what waits in which queue, and for how long."""
+    sizes = {"slots": None, "slot_size": None, "classes": [(64, 3), (8192, 2, 4)]}
+    pool = make_pool(**sizes, queues=("in", "out"), member_name="boss")
+    held = pool.acquire()
+    pool.queue("in").put(pool.acquire(5000))
+    shown = as_json(capsys, "inspect", pool.name)
+    assert [(c["slot_size"], c["slots"], c["uncommitted"]) for c in shown["classes"]] == [
+        (64, 3, 0), (8192, 4, 2),
+    ]  # fmt: skip
+    assert [(q["name"], q["length"]) for q in shown["queues"]] == [("in", 1), ("out", 0)]
+    assert shown["queues"][0]["oldest"] >= 0
+    assert shown["queues"][1]["oldest"] is None
+    (me,) = shown["members"]
+    assert (me["name"], me["pid"], me["life"], me["held"]) == ("boss", os.getpid(), "alive", 1)
+    assert [row["slot"] for row in shown["in_use"]] == [held.slot, 3]
+    text = told(capsys, "inspect", pool.name)
+    assert f"leased by boss (pid {os.getpid()}) under generation 1" in text
+    assert "on its way in queue 'in'" in text
+    held.release()
+    pool.queue("in").get().release()
+
+
+def test_who_waits_for_what_is_shown(capsys: pytest.CaptureFixture[str], pool: Pool) -> None:
+    """In the queue's row, and in the member's."""
+    consumer = threading.Thread(target=lambda: pool.queue("b").get().release())
+    consumer.start()
+    while not (waits := as_json(capsys, "inspect", pool.name)["members"][0]["waits_for"]):
+        pass
+    assert waits == ["queue 'b'"]
+    pool.queue("b").put(pool.acquire())
+    consumer.join()
+
+
+def test_a_slot_is_shown_with_array_record_readers_and_history(
+    capsys: pytest.CaptureFixture[str], make_pool: MakePool
+) -> None:
+    """What its holder described, its fields, and how it came to be there."""
+    record = np.dtype([("frame", "<i4"), ("at", "<f8"), ("tag", "S4")])
+    pool = make_pool(header=record, debug=True, member_name="boss")
+    lease = pool.acquire()
+    lease.array((3, 5), "i2")
+    lease.header.assign((42, np.nan, b"abc"))
+    lease.share()
+    shown = as_json(capsys, "inspect", pool.name, "--slot", str(lease.slot))
+    assert (shown["state"], shown["owner"], shown["array"]) == ("shared", "boss", "int16 (3, 5)")
+    assert shown["record"] == {"frame": 42, "at": "nan", "tag": "b'abc'"}
+    assert [entry["what"] for entry in shown["history"]] == ["leased", "shared"]
+    with pool.borrow(lease.ticket):
+        assert "read by boss" in told(capsys, "inspect", pool.name, "--slot", str(lease.slot))
+    lease.release()
+
+
+def test_the_bytes_of_a_slot_are_written(
+    capsys: pytest.CaptureFixture[str], pool: Pool, tmp_path: Path
+) -> None:
+    """All of it into a file, and its array as a picture."""
+    lease, file, picture = pool.acquire(), tmp_path / "slot.bin", tmp_path / "slot.png"
+    pixels = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    lease.array(pixels.shape, pixels.dtype)[:] = pixels
+    where = ["inspect", pool.name, "--slot", str(lease.slot), "--dump", str(file)]
+    assert "may have been writing" in told(capsys, *where, "--png", str(picture))
+    assert len(file.read_bytes()) == 4096
+    assert file.read_bytes()[: pixels.nbytes] == pixels.tobytes()
+    assert np.array_equal(np.asarray(Image.open(picture)), pixels)
+    pool.queue("a").put(lease)
+    assert "did not change" in told(capsys, *where)
+    pool.queue("a").get().release()
+
+
+def test_a_slot_that_changes_hands_meanwhile_is_told(
+    capsys: pytest.CaptureFixture[str],
+    pool: Pool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the word before and after the bytes: exit code 3, and the file is there."""
+    lease, file, read = pool.acquire(), tmp_path / "slot.bin", _look._payload
+
+    def read_and_release(spec: Any, slot: int) -> bytes:
+        data = read(spec, slot)
+        lease.release()
+        return data
+
+    monkeypatch.setattr(_look, "_payload", read_and_release)
+    shown = as_json(
+        capsys, "inspect", pool.name, "--slot", str(lease.slot), "--dump", str(file), code=3
+    )
+    assert shown["written"]["changed"]
+    assert shown["written"]["before"]["generation"] + 1 == shown["written"]["after"]["generation"]
+    assert len(file.read_bytes()) == 4096
+
+
+def test_memory_that_a_slot_does_not_have_is_not_given_to_it(
+    capsys: pytest.CaptureFixture[str], make_pool: MakePool, tmp_path: Path
+) -> None:
+    """A dump of a slot beyond the committed ones is zeros, and costs no memory."""
+    pool = make_pool(slots=1, max_slots=3)
+    slab = SHM / f"{pool.name}.slab0"
+    before = slab.stat().st_blocks
+    told(capsys, "inspect", pool.name, "--slot", "2", "--dump", str(tmp_path / "none"))
+    assert (tmp_path / "none").read_bytes() == bytes(4096)
+    assert slab.stat().st_blocks == before
+
+
+def test_what_is_no_picture_is_told_with_what_it_is(
+    capsys: pytest.CaptureFixture[str], pool: Pool, tmp_path: Path
+) -> None:
+    """Plain bytes, or another dtype; nothing is written then."""
+    picture = tmp_path / "slot.png"
+    where = ["inspect", pool.name, "--slot", "0", "--png", str(picture)]
+    assert "no description" in told(capsys, *where, code=1)
+    lease = pool.acquire()
+    lease.array((2, 2), "f4")
+    where[3] = str(lease.slot)
+    assert "float32 (2, 2), which is no picture" in told(capsys, *where, code=1)
+    assert not picture.exists()
+    lease.release()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["no-such-pool"], 1, "there is no pool 'no-such-pool'"),
+        (["../etc/passwd"], 1, "no name of a pool"),
+        (["POOL", "--slot", "4"], 1, "has slots 0 to 3"),
+        (["POOL", "--dump", "x"], 2, "add --slot N"),
+        (["POOL", "--slot", "0", "--dump", "/nowhere/x"], 1, "No such file"),
+    ],
+)
+def test_what_cannot_be_inspected_is_told(
+    capsys: pytest.CaptureFixture[str], pool: Pool, arguments: list[str], code: int, words: str
+) -> None:
+    """On stderr, with the exit code that the help says."""
+    names = [pool.name if word == "POOL" else word for word in arguments]
+    assert words in told(capsys, "inspect", *names, code=code)
+
+
+@pytest.mark.parametrize(("at", "data", "size", "words"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_pool_that_cannot_be_read_is_not_inspected(
+    capsys: pytest.CaptureFixture[str],
+    pool: Pool,
+    at: int,
+    data: bytes,
+    size: int | None,
+    words: str,
+) -> None:
+    """The reason is that of attaching to it."""
+    with changed(SHM / pool.name, at, data, size):
+        assert words in told(capsys, "inspect", pool.name, code=1)
+
+
+def test_an_orphan_can_be_inspected(
+    capsys: pytest.CaptureFixture[str], left_behind: Callable[..., str]
+) -> None:
+    """With its dead coordinator, and what it had put into a queue."""
+    shown = as_json(capsys, "inspect", left_behind("look-orphan"))
+    assert (shown["state"], shown["members"][0]["life"]) == ("orphaned", "dead")
+    assert shown["queues"][0]["length"] == 1
+
+
+def test_tables_of_noise_are_shown_or_refused(
+    capsys: pytest.CaptureFixture[str], make_pool: MakePool
+) -> None:
+    """Whatever others wrote there: no error but ours, and no control character on the terminal."""
+    pool = make_pool(debug=True, header=np.dtype([("x", "<f4")]), members=3)
+    at, rng = _core.layout(pool._mapping.spec.counts), np.random.default_rng(7)
+    sane = np.dtype("<u8").type(os.getpid() << 8 | 2).tobytes()
+    for _ in range(30):
+        noise = rng.integers(0, 256, at["total_size"] - at["status"], np.uint8)
+        noise[rng.random(noise.size) < rng.choice([0.0, 0.5, 0.99])] = 0
+        members = at["members"] - at["status"]
+        for entry in range(3 if rng.random() < 0.8 else 0):
+            noise[members + 256 * entry : members + 256 * entry + 8] = list(sane)
+        with changed(SHM / pool.name, at["status"], noise.tobytes()):
+            for arguments in (["ls"], ["inspect", pool.name], ["inspect", pool.name, "--slot=1"]):
+                assert main(arguments) in (0, 1)
+                text = capsys.readouterr()
+                assert (text.out + text.err).replace("\n", "").isprintable()
 
 
 # gc.
