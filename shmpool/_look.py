@@ -29,7 +29,13 @@ from shmpool._layout import SHEET, SLOT, TRANSITION, ControlView, Word
 from shmpool._process import Identity, is_dead, pid_namespace
 from shmpool._segment import SHM, check_file, opened_to_read, read_at
 from shmpool._statistics import PoolStatistics
-from shmpool.errors import ArgumentError, NotAPoolError, PoolNotReadyError, SegmentError
+from shmpool.errors import (
+    ArgumentError,
+    NotAPoolError,
+    PoolNotReadyError,
+    SegmentError,
+    UnsupportedPlatformError,
+)
 
 _SLAB = re.compile(r"(.+)\.slab\d+")
 _STATIC_MOST = 1 << 20
@@ -40,7 +46,7 @@ class Life(StrEnum):
 
     ALIVE = "alive"
     DEAD = "dead"
-    UNKNOWN = "unknown"  # it is in another pid namespace, or none at all
+    UNKNOWN = "unknown"  # it is in another pid namespace, or cannot be asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,10 @@ def life(spec: PoolSpec, process: Identity) -> Life:
     """Whether a process of a pool is dead, as far as it can be seen from here."""
     if pid_namespace() != spec.pid_namespace:
         return Life.UNKNOWN
-    return Life.DEAD if is_dead(process) else Life.ALIVE
+    try:
+        return Life.DEAD if is_dead(process) else Life.ALIVE
+    except (OSError, UnsupportedPlatformError):  # it cannot be seen here who lives
+        return Life.UNKNOWN
 
 
 def names() -> list[str]:

@@ -79,7 +79,9 @@ def is_dead(process: Identity) -> bool:
     try:
         pidfd = _pidfd_open(process.pid)
     except OSError as error:
-        return error.errno in (errno.ESRCH, errno.ENOENT, errno.EINVAL)
+        if error.errno in (errno.ESRCH, errno.ENOENT, errno.EINVAL):
+            return True
+        raise
     try:
         if is_over(pidfd):
             return True

@@ -17,6 +17,8 @@
     portrait    what is shown of a pool and of a slot
     inspect     the command `shmpool inspect`
     gc          the command `shmpool gc`
+    checks      what may be wrong with a machine
+    doctor      the command `shmpool doctor`
     completion  completion for shells
 
 One module a command: each has `add(commands)`, which adds a parser whose `run` is a function of
@@ -31,12 +33,12 @@ import sys
 from collections.abc import Sequence
 
 from shmpool import __version__
-from shmpool.cli import completion, farm, gc, inspect, ls
+from shmpool.cli import completion, doctor, farm, gc, inspect, ls
 from shmpool.cli.exits import INTERRUPTED, USAGE, UsageError
 
 __all__ = ["main"]
 
-_COMMANDS = (farm, ls, inspect, gc)
+_COMMANDS = (farm, ls, inspect, gc, doctor)
 
 
 def parser() -> argparse.ArgumentParser:
