@@ -8,6 +8,7 @@ from shmpool._header import PoolSpec
 from shmpool._layout import Standing
 from shmpool._look import Life, life, look, maker, names
 from shmpool._orphan import left, remove_all
+from shmpool._process import pid_namespace
 from shmpool._segment import opened_to_read
 from shmpool.errors import PoolNotFoundError, ShmpoolError
 
@@ -42,10 +43,16 @@ def _judge(name: str, *, dry_run: bool) -> Verdict | None:
     except ShmpoolError as error:
         return Verdict(name=name, orphaned=False, reason=f"whose it is cannot be told: {error}")
     pid = spec.coordinator.pid
-    elsewhere = f"is in another pid namespace ({spec.pid_namespace}), and cannot be seen from here"
-    where = "is alive" if found is Life.ALIVE else elsewhere
-    reason = f"its coordinator (pid {pid}) {where}"
+    reason = f"its coordinator (pid {pid}) {_where(spec, found)}"
     return Verdict(name=name, orphaned=False, reason=reason, pid=pid)
+
+
+def _where(spec: PoolSpec, found: Life) -> str:
+    if found is Life.ALIVE:
+        return "is alive"
+    if spec.pid_namespace != pid_namespace():
+        return f"is in another pid namespace ({spec.pid_namespace}), and cannot be seen from here"
+    return "may be alive: it cannot be told here, see shmpool doctor"
 
 
 def _remove(spec: PoolSpec, control: int, *, dry_run: bool) -> Verdict:

@@ -709,7 +709,9 @@ def test_a_pool_is_shown_where_deaths_cannot_be_seen(
     with monkeypatch.context() as patched:
         patched.setattr(os, "pidfd_open", refused)
         assert row(capsys, pool.name)["coordinator"] == "unknown"
-        assert not verdict(capsys, pool.name)["orphaned"]
+        found = verdict(capsys, pool.name)
+        assert not found["orphaned"]
+        assert "cannot be told here" in found["reason"]
         assert as_json(capsys, "inspect", pool.name)["members"][0]["life"] == "unknown"
 
 
