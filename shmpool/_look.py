@@ -117,7 +117,7 @@ def life(spec: PoolSpec, process: Identity) -> Life:
 
 def names() -> list[str]:
     """What seems to be a control block in shared memory: by its first bytes, or its slab's name."""
-    there = {entry.name for entry in os.scandir(SHM)}
+    there = {entry.name for entry in os.scandir(SHM)} if SHM.is_dir() else set()
     return sorted(name for name in there if NAME.fullmatch(name) and _seems_a_pool(name, there))
 
 

@@ -14,6 +14,7 @@ from shmpool._header import LEAKS, ON_DEATH, REUSE, VIEWS
 from shmpool._layout import SHEET, State
 from shmpool._look import Look, waiting
 from shmpool._sizes import show_age, show_size
+from shmpool._statistics import PoolStatistics
 from shmpool.cli.ls import pool_state, show_time
 from shmpool.cli.table import printable, table
 from shmpool.errors import CorruptSegmentError
@@ -25,7 +26,7 @@ Values = dict[str, Any]
 
 def pool(seen: Look) -> Values:
     """The whole pool. Raises CorruptSegmentError."""
-    spec, statistics = seen.spec, seen.statistics()
+    spec, statistics, in_use = seen.spec, seen.statistics(), list(_in_use(seen))
     return {
         "name": spec.name,
         "state": pool_state(seen),
@@ -40,8 +41,8 @@ def pool(seen: Look) -> Values:
         "slots": {state.name.lower(): getattr(statistics, state.name.lower()) for state in State},
         "classes": [asdict(c) | {"committed_bytes": c.committed_bytes} for c in statistics.classes],
         "queues": [_queue(seen, number) for number in range(1, len(spec.queues) + 1)],
-        "members": _members(seen),
-        "in_use": list(_in_use(seen)),
+        "members": _members(seen, statistics, in_use),
+        "in_use": in_use,
     }
 
 
@@ -53,9 +54,9 @@ def _options(seen: Look) -> Values:
         "leaks": LEAKS[watched.leaks],
         "poison": watched.poison,
         "history": watched.history,
-        "lease_warning": watched.lease_warning_ns / 1e9,
+        "lease_warning": watched.lease_warning_ns / 1e9 or None,  # seconds
         "orphan_grace": spec.orphan_grace_ns / 1e9,
-        "members": spec.members,
+        "members": spec.members,  # at most
     }
 
 
@@ -82,13 +83,15 @@ def _since(seen: Look, slot: int) -> int:
     return int(seen.view.slots["since_ns"][slot])
 
 
-def _members(seen: Look) -> list[Values]:
-    counted = {member.index: member for member in seen.statistics().members}
+def _members(seen: Look, statistics: PoolStatistics, in_use: list[Values]) -> list[Values]:
+    counted = {member.index: member for member in statistics.members}
+    longest: dict[int, float] = {}
+    for row in in_use:
+        longest[row["member"]] = max(row["age"], longest.get(row["member"], 0.0))
     rows = []
     for member in seen.view.present():
         if not member:
             continue
-        held = [row["age"] for row in _in_use(seen) if row["member"] == member]
         told = asdict(counted[member]) if member in counted else {}
         rows.append(
             {
@@ -97,7 +100,7 @@ def _members(seen: Look) -> list[Values]:
                 "pid": seen.view.pid(member),
                 "standing": seen.view.standing(member).name.lower(),
                 "life": seen.member_life(member),
-                "longest": max(held, default=None),
+                "longest": longest.get(member),
                 "waits_for": list(_waits_for(seen, member)),
             }
             | told
@@ -186,7 +189,7 @@ def _head(values: Values) -> str:
     lines = [
         f"{values['name']}: {values['state']}, {made}",
         f"{where}, layout version {_core.VERSION}",
-        ", ".join(f"{name} {_plain(value)}" for name, value in options.items()),
+        ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in options.items()),
         f"header record: {printable(values['record'] or 'none')}",
         f"memory: {sizes[0]} behind the slots, {sizes[1]} for the control block",
         f"slots: {counts}",
@@ -195,7 +198,9 @@ def _head(values: Values) -> str:
 
 
 def _plain(value: Any) -> str:
-    return ("on" if value else "off") if isinstance(value, bool) else f"{value}"
+    if value is None or isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else f"{value}"
 
 
 def _age(seconds: float | None) -> str:
