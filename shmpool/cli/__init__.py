@@ -34,7 +34,7 @@ from collections.abc import Sequence
 
 from shmpool import __version__
 from shmpool.cli import completion, doctor, farm, gc, inspect, ls
-from shmpool.cli.exits import INTERRUPTED, USAGE, UsageError
+from shmpool.cli.exits import INTERRUPTED, PIPE, USAGE, UsageError
 
 __all__ = ["main"]
 
@@ -68,9 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         top.print_help(sys.stderr)
         return USAGE
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed at the exit
+        return PIPE
     except UsageError as error:
         print(f"shmpool {options.command}: error: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:  # before there was anything to drain
         return INTERRUPTED
+    return code

@@ -281,6 +281,17 @@ def test_no_pools_are_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     assert as_json(capsys, "ls") == []
 
 
+@pytest.mark.parametrize("command", ["ls", "gc", "doctor"])
+def test_a_reader_that_has_seen_enough_is_no_error(command: str) -> None:
+    """A closed pipe, as behind `head`: nothing on stderr, and the exit code of SIGPIPE."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = [sys.executable, "-m", "shmpool", command]
+    done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, check=False, cwd=ROOT)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 # inspect.
 
 
