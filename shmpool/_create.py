@@ -9,12 +9,12 @@ import numpy as np
 
 from shmpool import _core
 from shmpool._attachment import Attachment, attach, slab_name
-from shmpool._doorbell import remove_bell
 from shmpool._header import NAME, PoolSpec, decode, encode
 from shmpool._layout import Status
+from shmpool._orphan import remove_all
 from shmpool._plan import check_member_name, check_spin
 from shmpool._process import is_alive, pid_namespace
-from shmpool._segment import Segment, check_file, check_room, opened, remove
+from shmpool._segment import Segment, check_file, check_room, opened
 from shmpool._sizes import show_size
 from shmpool.errors import (
     CoordinatorDiedError,
@@ -117,10 +117,11 @@ def inspect(name: str) -> PoolSpec:
     if not NAME.fullmatch(name):
         raise NotAPoolError(f"{name!r} is no name of a pool", name=name)
     with opened(name) as control:
-        return _read(name, control)
+        return read(name, control)
 
 
-def _read(name: str, control: int) -> PoolSpec:
+def read(name: str, control: int) -> PoolSpec:
+    """The spec of a pool whose control block is open. Raises SegmentError's kinds."""
     file = check_file(name, control)
     return decode(name, os.pread(control, _STATIC_MOST, 0), file.st_size)
 
@@ -135,7 +136,7 @@ def join(name: str, spin: float, member_name: str) -> Attachment:
     check_spin(spin)
     check_member_name(member_name)
     with opened(name) as control:
-        spec = _read(name, control)
+        spec = read(name, control)
         _check_namespace(spec)
         mapping = attach(spec, control, spin)
     if mapping.status == Status.CLOSED:
@@ -181,7 +182,7 @@ def remove_orphan(name: str) -> list[str]:
     if is_alive(spec.coordinator):
         message = f"pool {name!r} is alive (pid {spec.coordinator.pid}): close it instead"
         raise PoolExistsError(message, name=name)
-    segments = [slab_name(name, number) for number in range(len(spec.classes))] + [name]
-    removed = [segment for segment in segments if remove(segment)]
-    bells = [f"sem.{name}.{i}" for i in range(1, spec.members + 1) if remove_bell(name, i)]
-    return removed + bells
+    with opened(name) as control:
+        if read(name, control) != spec:
+            raise PoolExistsError(f"pool {name!r} was made anew meanwhile", name=name)
+        return remove_all(spec, control)

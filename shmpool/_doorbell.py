@@ -51,6 +51,9 @@ def remove_bell(pool: str, member: int) -> bool:
         posix_ipc.unlink_semaphore(bell_name(pool, member))
     except posix_ipc.ExistentialError:
         return False
+    except posix_ipc.Error as error:
+        message = f"the doorbell {bell_name(pool, member)!r} cannot be removed: {error}"
+        raise SegmentError(message) from error
     return True
 
 

@@ -151,6 +151,12 @@ class ControlView:
         ids = np.flatnonzero(np.unpackbits(raw, bitorder="little"))
         return [int(self.readers[i]) for i in ids]
 
+    def queue_size(self, number: int) -> int:
+        """Tickets in a queue: a difference of two moments, 0 if it is nothing that can be."""
+        state = self.queue_states[number - 1]
+        size = int(state["tail"]) - int(state["head"])
+        return size if 0 <= size <= self.rings.shape[1] else 0
+
     def words(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
         """A copy of all slot words."""
         return self.slots["word"].copy()

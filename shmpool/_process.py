@@ -70,6 +70,28 @@ def is_alive(process: Identity) -> bool:
         os.close(pidfd)
 
 
+def is_dead(process: Identity) -> bool:
+    """Whether that very process is gone for certain: False, too, where it cannot be told.
+
+    `is_alive` takes a number without a start time that can be read (no /proc) for another
+    process; that is too little to remove what is somebody's.
+    """
+    try:
+        pidfd = _pidfd_open(process.pid)
+    except OSError as error:
+        if error.errno in (errno.ESRCH, errno.ENOENT, errno.EINVAL):
+            return True
+        raise
+    try:
+        if is_over(pidfd):
+            return True
+        now = start_time(process.pid), _inode(pidfd)
+    finally:
+        os.close(pidfd)
+    then = process.start_time, process.pidfd_inode
+    return any(a != b for a, b in zip(then, now, strict=True) if a and b)
+
+
 def start_time(pid: int) -> int:
     """Clock ticks since boot at which a process began, 0 if it cannot be told (proc(5))."""
     try:

@@ -104,14 +104,55 @@ def opened(name: str) -> Iterator[int]:
     except posix_ipc.ExistentialError:
         raise _not_found(name) from None
     except (posix_ipc.PermissionsError, PermissionError):
-        message = f"{name!r} may not be opened by uid {os.geteuid()}: it belongs to another user"
-        raise ForeignSegmentError(message, name=name) from None
+        raise _not_ours(name) from None
     except (posix_ipc.Error, ValueError, OSError) as error:
         raise NotAPoolError(f"{name!r} is no shared memory: {error}", name=name) from error
     try:
         yield memory.fd
     finally:
         memory.close_fd()
+
+
+@contextmanager
+def opened_to_read(name: str) -> Iterator[int]:
+    """A descriptor by which nothing can be written, for the length of the block.
+
+    Follows no link and waits for no pipe. Raises PoolNotFoundError, ForeignSegmentError
+    or NotAPoolError.
+    """
+    try:
+        fd = os.open(SHM / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise _not_found(name) from None
+    except PermissionError:
+        raise _not_ours(name) from None
+    except OSError as error:
+        raise NotAPoolError(f"{name!r} is no shared memory: {error}", name=name) from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def read_at(name: str, fd: int, into: memoryview, offset: int) -> None:
+    """Fill a buffer from a segment. Raises TruncatedSegmentError: by a file's end, never SIGBUS."""
+    done = 0
+    while done < len(into):
+        count = os.preadv(fd, [into[done:]], offset + done)
+        if not count:
+            message = (
+                f"{name!r} ends at {show_size(offset + done)} ({offset + done} bytes), and "
+                f"{offset + len(into)} are to be read: it was cut while it was looked at"
+            )
+            raise TruncatedSegmentError(
+                message, name=name, size=offset + done, needed=offset + len(into)
+            )
+        done += count
+
+
+def _not_ours(name: str) -> ForeignSegmentError:
+    message = f"{name!r} may not be opened by uid {os.geteuid()}: it belongs to another user"
+    return ForeignSegmentError(message, name=name)
 
 
 def _not_found(name: str) -> PoolNotFoundError:

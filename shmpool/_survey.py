@@ -15,9 +15,8 @@ _COUNTERS = ("acquired", "released", "put", "got", "detached", "claimed", "share
              "stale", "rung", "waits", "exhausted", "overflows", "moved", "received")  # fmt: skip
 
 
-def pool_statistics(mapping: Attachment) -> PoolStatistics:
+def pool_statistics(spec: PoolSpec, view: ControlView) -> PoolStatistics:
     """A whole pool: see `Pool.statistics`."""
-    spec, view = mapping.spec, mapping.view()
     words = view.unpacked()
     states = {s.name.lower(): sum(w.state is s for w in words) for s in State}
     classes = _class_statistics(spec, words)
@@ -33,7 +32,7 @@ def pool_statistics(mapping: Attachment) -> PoolStatistics:
         payload_bytes=sum(c.committed_bytes for c in classes),
         control_bytes=spec.control_size,
         classes=classes,
-        queues={spec.queues[n - 1].name: mapping.queue_size(n) for n in numbers},
+        queues={spec.queues[n - 1].name: view.queue_size(n) for n in numbers},
         **{renamed.get(name, name): int(view.status[name]) for name in totals},
         members=_member_statistics(view, words),
     )

@@ -276,7 +276,7 @@ class Pool(_core.PoolBase):
 
     def statistics(self) -> PoolStatistics:
         """A frozen snapshot of slots, queues and members, as of a moment ago."""
-        return _survey.pool_statistics(self._mapping)
+        return _survey.pool_statistics(self._mapping.spec, self._mapping.view())
 
     def unlink(self) -> None:
         """Remove the pool's names from /dev/shm now: nobody can attach any more, all else goes on.

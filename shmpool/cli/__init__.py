@@ -12,6 +12,13 @@
     report      what became of it all: text, or JSON
     run         one run of a farm
     farm        the command `shmpool farm`
+    table       plain tables, for the commands that look at pools
+    ls          the command `shmpool ls`
+    portrait    what is shown of a pool and of a slot
+    inspect     the command `shmpool inspect`
+    gc          the command `shmpool gc`
+    checks      what may be wrong with a machine
+    doctor      the command `shmpool doctor`
     completion  completion for shells
 
 One module a command: each has `add(commands)`, which adds a parser whose `run` is a function of
@@ -26,12 +33,12 @@ import sys
 from collections.abc import Sequence
 
 from shmpool import __version__
-from shmpool.cli import completion, farm
-from shmpool.cli.exits import INTERRUPTED, USAGE, UsageError
+from shmpool.cli import completion, doctor, farm, gc, inspect, ls
+from shmpool.cli.exits import INTERRUPTED, PIPE, USAGE, UsageError
 
 __all__ = ["main"]
 
-_COMMANDS = (farm,)
+_COMMANDS = (farm, ls, inspect, gc, doctor)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,9 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         top.print_help(sys.stderr)
         return USAGE
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed at the exit
+        return PIPE
     except UsageError as error:
         print(f"shmpool {options.command}: error: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:  # before there was anything to drain
         return INTERRUPTED
+    return code

@@ -1,0 +1,85 @@
+"""Which pools were left behind, and their removal: only what is provably a dead one's of ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shmpool._header import PoolSpec
+from shmpool._layout import Standing
+from shmpool._look import Life, life, look, maker, names
+from shmpool._orphan import left, remove_all
+from shmpool._process import pid_namespace
+from shmpool._segment import opened_to_read
+from shmpool.errors import PoolNotFoundError, ShmpoolError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What becomes of a pool, and why."""
+
+    name: str
+    orphaned: bool  # its coordinator is provably dead
+    reason: str
+    pid: int | None = None  # of the coordinator
+    bytes: int = 0  # of memory behind its names
+    left: list[str] = field(default_factory=list)  # names of it in shared memory
+    removed: list[str] = field(default_factory=list)
+
+
+def sweep(*, dry_run: bool) -> list[Verdict]:
+    """Judge every pool of this host, and remove the orphans unless it is a `dry_run`."""
+    return [verdict for name in names() if (verdict := _judge(name, dry_run=dry_run)) is not None]
+
+
+def _judge(name: str, *, dry_run: bool) -> Verdict | None:
+    try:
+        with opened_to_read(name) as control:
+            spec = maker(name, control)
+            found = life(spec, spec.coordinator)
+            if found is Life.DEAD:
+                return _remove(spec, control, dry_run=dry_run)
+    except PoolNotFoundError:  # gone since it was listed
+        return None
+    except ShmpoolError as error:
+        return Verdict(name=name, orphaned=False, reason=f"whose it is cannot be told: {error}")
+    pid = spec.coordinator.pid
+    reason = f"its coordinator (pid {pid}) {_where(spec, found)}"
+    return Verdict(name=name, orphaned=False, reason=reason, pid=pid)
+
+
+def _where(spec: PoolSpec, found: Life) -> str:
+    if found is Life.ALIVE:
+        return "is alive"
+    if spec.pid_namespace != pid_namespace():
+        return f"is in another pid namespace ({spec.pid_namespace}), and cannot be seen from here"
+    return "may be alive: it cannot be told here, see shmpool doctor"
+
+
+def _remove(spec: PoolSpec, control: int, *, dry_run: bool) -> Verdict:
+    there, removed = left(spec), []
+    reason = f"its coordinator (pid {spec.coordinator.pid}) is dead{_attached(spec.name)}"
+    try:
+        if not dry_run:
+            removed = remove_all(spec, control)
+    except ShmpoolError as error:
+        reason = f"{reason}, but {error}"
+    return Verdict(
+        name=spec.name,
+        orphaned=True,
+        reason=reason,
+        pid=spec.coordinator.pid,
+        bytes=sum(there.values()),
+        left=[part for part in there if part not in removed],
+        removed=removed,
+    )
+
+
+def _attached(name: str) -> str:
+    """Who still has an orphan mapped: they lose nothing that they hold."""
+    try:
+        seen = look(name)
+        active = [m for m in seen.view.present() if seen.view.standing(m) is Standing.ACTIVE]
+        alive = sum(seen.member_life(member) is Life.ALIVE for member in active)
+    except ShmpoolError:
+        return ""
+    return f"; members alive: {alive}, what they hold stays readable" if alive else ""
