@@ -51,7 +51,10 @@ def start(context: BaseContext) -> Iterator[Callable[..., BaseProcess]]:
 
 def dead(pid: int) -> None:
     """Wait until the kernel says that a process has died."""
-    pidfd = os.pidfd_open(pid)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:  # a forkserver has collected its child already
+        return
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.poll()
