@@ -200,12 +200,13 @@ class Reaper:
         due = time.monotonic() + mapping.spec.orphan_grace_ns / 1e9
         self._orphans += [(due, slot, word) for slot, word in detached]
         repaired = mapping.repair()
-        mapping.ring_all()
-        mapping.vacate(member)
+        # Before anybody is woken: who was waiting may look at the numbers next.
         self._count(
             reaped_members=1, reaped_leases=freed, requeued=requeued,
             dead_lettered=letters, quarantined=quarantined, repaired_bits=repaired,
         )  # fmt: skip
+        mapping.ring_all()
+        mapping.vacate(member)
         return freed, requeued, letters, quarantined
 
     def _expire_orphans(self) -> None:
