@@ -93,13 +93,18 @@ class _Sender(logging.Handler):
         self._outlet.send("record", fields)
 
 
+def _print(line: str) -> None:
+    """At once, also into a pipe, where Python would wait for more of them."""
+    print(line, flush=True)  # noqa: T201 - it is what a worker has printed
+
+
 class Intake:
     """The coordinator's end: a thread that prints and logs what workers send."""
 
-    def __init__(self, show: Callable[[str], object] = print) -> None:
+    def __init__(self, show: Callable[[str], object] | None = None) -> None:
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        self._show = show
+        self._show = show or _print
         self.failures: list[str] = []  # tracebacks of workers that ended with one
         self.begun: set[str] = set()  # workers that were ready for jobs
         self._settled = threading.Event()
