@@ -185,6 +185,6 @@ def test_a_farm_has_a_story_too(monkeypatch: pytest.MonkeyPatch) -> None:
         line = sys._getframe().f_lineno - 2
         told = [t for slot in range(farm.pool.slots) for t in farm.pool.history(slot)]
     mine = [t for t in told if t.pid == os.getpid()]
-    assert {t.site for t in mine if t.what == "leased"} == {f"test_story.py:{line}"}
+    assert {t.site for t in mine if t.what == "leased"} == {f"test_stories.py:{line}"}
     theirs = {t.what for t in told if t.pid != os.getpid()}
     assert theirs == {"got", "put"}
