@@ -49,6 +49,7 @@ class Kind(IntEnum):
     PEEKED = 10  # stamp
     MOVING = 11  # a lease is about to go on in a larger slot: stamp, queue 1 if it was received
     REFUSED = 12  # a ticket that was over
+    CLAIMING = 13  # a ticket about to be claimed from quarantine: attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +230,7 @@ class Worker:
     def claim_held_out(self) -> None:
         """Take what the dead have left in quarantine."""
         for quarantined in self._pool.quarantined()[:2]:
+            self._log(Kind.CLAIMING, quarantined.ticket, attempts=quarantined.attempts)
             self._claim(quarantined.ticket)  # or another was quicker
 
     def share(self) -> None:

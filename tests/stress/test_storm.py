@@ -92,7 +92,9 @@ def check_deliveries(history: History) -> None:
         arrived.add(sending.ticket)
         assert got.stamp == sending.stamp, f"{sending} arrived as {got}"
         assert got.queue in places(sending.queue), f"{sending} arrived as {got}"
-    done = {event.ticket for event in history.of(Kind.SENT)}
+    # Who claims from quarantine and dies before he can say so takes it along: no queue has it.
+    claiming = {event.ticket - event.attempts for event in history.of(Kind.CLAIMING)}
+    done = {event.ticket for event in history.of(Kind.SENT)} - claiming
     lost = [sent[ticket] for ticket in done - arrived if sent[ticket].queue not in MAY_BE_LOST]
     seen = {event.stamp for event in history.of(Kind.GOT)}
     assert not [sending for sending in lost if sending.stamp not in history.moved & seen]
@@ -174,6 +176,7 @@ def test_a_storm_leaves_a_history_without_a_contradiction(
     check_deliveries(history)
     check_readers(history)
     told = Counter(event.kind for event in history.events)
-    assert all(told[kind] >= KILLS / 4 for kind in Kind), told
+    rare = {Kind.CLAIMING}  # as often as somebody dies over that queue, and others are not quicker
+    assert all(told[kind] >= (1 if kind in rare else KILLS / 4) for kind in Kind), told
     totals = pool.statistics()
     assert totals.reaped_leases, totals.requeued
