@@ -27,7 +27,7 @@ from shmpool.errors import (
     ShmpoolError,
 )
 
-_STATIC_MOST = 1 << 20  # bytes of a header that anybody would believe
+STATIC_MOST = 1 << 20  # bytes of a header that anybody would believe
 
 
 @dataclass(slots=True)
@@ -123,7 +123,7 @@ def inspect(name: str) -> PoolSpec:
 def read(name: str, control: int) -> PoolSpec:
     """The spec of a pool whose control block is open. Raises SegmentError's kinds."""
     file = check_file(name, control)
-    return decode(name, os.pread(control, _STATIC_MOST, 0), file.st_size)
+    return decode(name, os.pread(control, STATIC_MOST, 0), file.st_size)
 
 
 def join(name: str, spin: float, member_name: str) -> Attachment:

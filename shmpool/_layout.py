@@ -98,6 +98,13 @@ HISTORY = _record("history")
 Counts = tuple[tuple[tuple[int, int, int, int], ...], int, int, int, int, int]
 
 
+def bits_of(mask: np.ndarray[Any, Any]) -> list[int]:
+    """Numbers of the bits that are set in a mask of 64-bit words: member indices or reader ids."""
+    raw = np.array(mask).view(np.uint8)
+    numbers: list[int] = np.flatnonzero(np.unpackbits(raw, bitorder="little")).tolist()
+    return numbers
+
+
 class ControlView:
     """The shared tables of a mapped control block, as numpy arrays over it.
 
@@ -147,9 +154,7 @@ class ControlView:
 
     def readers_of(self, slot: int) -> list[int]:
         """Member indices of those who read a slot; 0 for a reader id that is nobody's."""
-        raw = self.slots["readers"][slot].copy().view(np.uint8)
-        ids = np.flatnonzero(np.unpackbits(raw, bitorder="little"))
-        return [int(self.readers[i]) for i in ids]
+        return [int(self.readers[i]) for i in bits_of(self.slots["readers"][slot])]
 
     def queue_size(self, number: int) -> int:
         """Tickets in a queue: a difference of two moments, 0 if it is nothing that can be."""

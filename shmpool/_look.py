@@ -23,7 +23,7 @@ import numpy as np
 
 from shmpool import _core, _description, _survey
 from shmpool._attachment import slab_name
-from shmpool._create import read
+from shmpool._create import STATIC_MOST, read
 from shmpool._header import NAME, PoolSpec, decode
 from shmpool._layout import SHEET, SLOT, TRANSITION, ControlView, Word
 from shmpool._process import Identity, is_dead, pid_namespace
@@ -38,7 +38,6 @@ from shmpool.errors import (
 )
 
 _SLAB = re.compile(r"(.+)\.slab\d+")
-_STATIC_MOST = 1 << 20
 
 
 class Life(StrEnum):
@@ -244,15 +243,9 @@ def maker(name: str, control: int) -> PoolSpec:
     try:
         return read(name, control)
     except PoolNotReadyError as forming:
-        block = os.pread(control, _STATIC_MOST, 0)
+        block = os.pread(control, STATIC_MOST, 0)
         as_if = struct.pack("<Q", _core.MAGIC) + block[8:]
         try:
             return decode(name, as_if, os.fstat(control).st_size)
         except SegmentError:
             raise forming from None
-
-
-def waiting(mask: np.ndarray[Any, Any]) -> list[int]:
-    """Members whose bits are set in a mask of those who wait."""
-    bits = np.unpackbits(np.ascontiguousarray(mask).view(np.uint8), bitorder="little")
-    return [int(member) for member in np.flatnonzero(bits)]

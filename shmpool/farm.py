@@ -122,12 +122,6 @@ class Farm:
         self._frame_bytes = _frame_bytes(frame, frame_size)
         spec = frame if isinstance(frame, ArraySpec) else None
         self._envelope = Envelope(spec, parse_size(job_size, "job_size"))
-        self._limits: dict[str, Any] = {
-            "initializer": initializer,
-            "initargs": initargs,
-            "recycle_after": recycle_after or 0,
-            "memory_limit": memory_limit or 0,
-        }
         self._slots, self._depth, self._retries = slots, depth, retries
         self._job_timeout, self._on_error, self._views = job_timeout, on_error, views
         self._queues, self._start_method, self._name = tuple(queues), start_method, name
@@ -140,7 +134,10 @@ class Farm:
         self._desk: FutureDesk | None = None
         self._last: weakref.WeakSet[Result] = weakref.WeakSet()
         self._closed = False
-        self.then(function, workers=workers, **self._limits)
+        self.then(
+            function, workers=workers, initializer=initializer, initargs=initargs,
+            recycle_after=recycle_after or 0, memory_limit=memory_limit or 0,
+        )  # fmt: skip
 
     def then(
         self,

@@ -21,8 +21,6 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { PAGE = 4096 };
-
 /* --- who is answering ------------------------------------------------------------------ */
 
 static sp_atomic_u64 answering, forking; /* how many threads are at it */

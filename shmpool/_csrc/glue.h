@@ -42,6 +42,8 @@
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+enum { PAGE = 4096 };
+
 typedef enum { FOR_SLOT = 0, FOR_TICKET = 1, FOR_SPACE = 2 } Waitable;
 typedef enum { LIVE = 0, RELEASED = 1, PUT = 2, DETACHED = 3 } Ending;
 /* What becomes of views that are alive when their right ends; as in the header. */
@@ -137,6 +139,7 @@ int geometry_parse(PyObject *counts, sp_geometry *geometry);
 int queue_specs_parse(PyObject *specs, sp_pool *pool);
 
 /* mapping.c */
+PyObject *raise_instance(PyObject *error);
 PyObject *mapping_fail_stale(MappingObject *self, const char *action, uint64_t slot, uint64_t generation,
                              int ending, uint32_t queue);
 PyObject *mapping_fail_corrupt(MappingObject *self, const char *what);

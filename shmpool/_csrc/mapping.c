@@ -33,7 +33,8 @@ uint64_t clock_ns(void)
 
 /* --- exceptions: Python words them ------------------------------------------------ */
 
-static PyObject *raise_instance(PyObject *error)
+/* Raise an exception that Python has made; if it could not, what it raised instead. */
+PyObject *raise_instance(PyObject *error)
 {
     if (error != NULL)
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
@@ -206,8 +207,6 @@ static PyObject *mapping_join(MappingObject *self, PyObject *args)
     }
     return PyLong_FromUnsignedLong(member);
 }
-
-enum { PAGE = 4096 };
 
 /* --- the object ---------------------------------------------------------------------- */
 

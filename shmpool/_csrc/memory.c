@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 
-enum { PAGE = 4096 };
-
 /* Put memory behind a slot: 0, or an errno. Not the memory's own: EINTR with an exception. */
 static int fetch(MappingObject *self, uint32_t class, uint32_t slot)
 {

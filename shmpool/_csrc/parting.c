@@ -55,11 +55,8 @@ static Obituary obituary(const RightObject *self, const char *action)
 /* `error`: why the system refuses a fence, 0 if it was not asked. */
 static int refuse(RightObject *self, const SpanObject *span, const char *action, int error)
 {
-    PyObject *refusal = PyObject_CallMethod((PyObject *)self->mapping, "_views", "Osni", self, action,
-                                            Py_REFCNT(span) - 1, error);
-    if (refusal != NULL)
-        PyErr_SetObject((PyObject *)Py_TYPE(refusal), refusal);
-    Py_XDECREF(refusal);
+    raise_instance(PyObject_CallMethod((PyObject *)self->mapping, "_views", "Osni", self, action,
+                                       Py_REFCNT(span) - 1, error));
     return -1;
 }
 

@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-enum { PAGE = 4096, TABLE = 2 << 20 };
+enum { TABLE = 2 << 20 }; /* bytes that one table of pages maps */
 
 sp_atomic_u64 all_regions;
 static Obituary *spare_obituaries;

@@ -42,12 +42,6 @@ static Damage damage_to(const uint8_t *at, uint64_t length, uint8_t with)
     return damage;
 }
 
-static sp_history *history_of(const MappingObject *self, uint32_t slot)
-{
-    const sp_geometry *g = &self->pool.geometry;
-    return (sp_history *)(self->pool.base + g->history_table + (uint64_t)slot * g->history_stride);
-}
-
 static uint8_t *bytes_of(const MappingObject *self, uint32_t slot)
 {
     uint32_t class = sp_pool_class_of(&self->pool, slot);
@@ -70,7 +64,7 @@ static uint8_t *canary_of(const MappingObject *self, uint32_t slot)
 /* There is memory for a slot, all zeros, and nobody has it yet but us. */
 void poison_begin(MappingObject *self, uint32_t slot)
 {
-    sp_store_relaxed(&history_of(self, slot)->poisoned, 0);
+    sp_store_relaxed(&sp_pool_history(&self->pool, slot)->poisoned, 0);
     memset(canary_of(self, slot), CANARY_BYTE, canary_length(self, slot));
 }
 
@@ -98,16 +92,8 @@ sp_right poison_fill(MappingObject *self, const sp_right *at)
         return right;
     memset(bytes_of(self, right.slot), FREE_BYTE, mapping_slot_size(self, right.slot));
     /* After the bytes: killed before it, nobody looks at them. */
-    sp_store_release(&history_of(self, right.slot)->poisoned, sp_word_generation(right.word) + 1);
+    sp_store_release(&sp_pool_history(&self->pool, right.slot)->poisoned, sp_word_generation(right.word) + 1);
     return right;
-}
-
-static int raise_made(PyObject *error)
-{
-    if (error != NULL)
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    Py_XDECREF(error);
-    return -1;
 }
 
 static Py_ssize_t shown(uint64_t length, Damage damage)
@@ -121,7 +107,7 @@ int poison_check(MappingObject *self, const sp_right *right)
 {
     uint32_t slot = right->slot;
     uint64_t generation = sp_word_generation(right->word), length = mapping_slot_size(self, slot);
-    if (sp_load_acquire(&history_of(self, slot)->poisoned) != generation)
+    if (sp_load_acquire(&sp_pool_history(&self->pool, slot)->poisoned) != generation)
         return 0;
     const uint8_t *bytes = bytes_of(self, slot);
     Damage damage = damage_to(bytes, length, FREE_BYTE);
@@ -134,9 +120,10 @@ int poison_check(MappingObject *self, const sp_right *right)
         Py_XDECREF(found);
         return -1;
     }
-    return raise_made(PyObject_CallMethod((PyObject *)self, "_written_while_free", "IKKKN", slot,
-                                          (unsigned long long)generation, (unsigned long long)damage.first,
-                                          (unsigned long long)damage.count, found));
+    raise_instance(PyObject_CallMethod((PyObject *)self, "_written_while_free", "IKKKN", slot,
+                                       (unsigned long long)generation, (unsigned long long)damage.first,
+                                       (unsigned long long)damage.count, found));
+    return -1;
 }
 
 /* --- canaries ---------------------------------------------------------------------------- */
@@ -167,10 +154,11 @@ static int fail_overrun(MappingObject *self, const Right *right, const char *act
                         Damage damage, const uint8_t *found)
 {
     Py_ssize_t length = shown(canary_length(self, behind), damage);
-    return raise_made(PyObject_CallMethod((PyObject *)self, "_overrun", "sIKIKKy#", action, right->at.slot,
-                                          (unsigned long long)sp_word_generation(right->at.word), behind,
-                                          (unsigned long long)damage.first, (unsigned long long)damage.count,
-                                          (const char *)found, length));
+    raise_instance(PyObject_CallMethod((PyObject *)self, "_overrun", "sIKIKKy#", action, right->at.slot,
+                                       (unsigned long long)sp_word_generation(right->at.word), behind,
+                                       (unsigned long long)damage.first, (unsigned long long)damage.count,
+                                       (const char *)found, length));
+    return -1;
 }
 
 /* Are the canaries behind and in front of a slot whole? -1 with SlotOverrunError if not: they

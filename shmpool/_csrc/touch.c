@@ -119,10 +119,7 @@ static int raise_all(PyObject *list)
 {
     if (reporter == NULL || PyList_GET_SIZE(list) == 0)
         return 0;
-    PyObject *error = PyObject_CallOneArg(reporter, list);
-    if (error != NULL)
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    Py_XDECREF(error);
+    raise_instance(PyObject_CallOneArg(reporter, list));
     return -1;
 }
 

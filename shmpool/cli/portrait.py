@@ -11,8 +11,8 @@ import numpy as np
 
 from shmpool import _core, _description, _explain, _story
 from shmpool._header import LEAKS, ON_DEATH, REUSE, VIEWS
-from shmpool._layout import SHEET, State
-from shmpool._look import Look, waiting
+from shmpool._layout import SHEET, State, bits_of
+from shmpool._look import Look
 from shmpool._sizes import show_age, show_size
 from shmpool._statistics import PoolStatistics
 from shmpool.cli.ls import pool_state, show_time
@@ -74,8 +74,8 @@ def _queue(seen: Look, number: int) -> Values:
         "on_death": ON_DEATH[queue.on_death],
         "max_attempts": queue.max_attempts or None,
         "dead_letter": spec.queues[queue.dead_letter - 1].name if queue.dead_letter else None,
-        "waiting": [view.member_name(member) for member in waiting(state["waiting"])],
-        "waiting_for_room": [view.member_name(m) for m in waiting(state["waiting_space"])],
+        "waiting": [view.member_name(member) for member in bits_of(state["waiting"])],
+        "waiting_for_room": [view.member_name(m) for m in bits_of(state["waiting_space"])],
     }
 
 
@@ -111,12 +111,12 @@ def _members(seen: Look, statistics: PoolStatistics, in_use: list[Values]) -> li
 def _waits_for(seen: Look, member: int) -> Iterator[str]:
     spec, view = seen.spec, seen.view
     for number, size_class in enumerate(spec.classes):
-        if member in waiting(view.class_states["waiting"][number]):
+        if member in bits_of(view.class_states["waiting"][number]):
             yield f"a slot of {show_size(size_class.slot_size)}"
     for number, queue in enumerate(spec.queues):
-        if member in waiting(view.queue_states["waiting"][number]):
+        if member in bits_of(view.queue_states["waiting"][number]):
             yield f"queue {queue.name!r}"
-        if member in waiting(view.queue_states["waiting_space"][number]):
+        if member in bits_of(view.queue_states["waiting_space"][number]):
             yield f"room in queue {queue.name!r}"
 
 

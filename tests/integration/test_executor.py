@@ -28,14 +28,6 @@ def executor() -> Iterator[FarmExecutor]:
         whole(executor.farm)
 
 
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """Where a worker can be made to stand."""
-    gate = Gate(tmp_path / "gate")
-    yield gate
-    gate.close()
-
-
 def filled(value: int, size: int = 1000) -> np.ndarray[Any, Any]:
     """An array to be returned."""
     return np.full(size, value, np.int32)

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -32,22 +31,6 @@ from farm_jobs import (
 
 import shmpool
 from shmpool import Farm, Pool, _crew
-
-
-@pytest.fixture
-def farm() -> Iterator[Farm]:
-    """Two workers and six slots; all of them are free in the end."""
-    with Farm(obey, SPEC, workers=2) as farm:
-        yield farm
-        whole(farm)
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """Where a worker can be made to stand."""
-    gate = Gate(tmp_path / "gate")
-    yield gate
-    gate.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])

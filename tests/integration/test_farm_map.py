@@ -17,22 +17,6 @@ import shmpool
 from shmpool import ArraySpec, Farm
 
 
-@pytest.fixture
-def farm() -> Iterator[Farm]:
-    """Two workers and six slots; all of them are free in the end."""
-    with Farm(obey, SPEC, workers=2) as farm:
-        yield farm
-        whole(farm)
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """Where a worker can be made to stand."""
-    gate = Gate(tmp_path / "gate")
-    yield gate
-    gate.close()
-
-
 def test_an_endless_source_is_read_no_further_than_there_are_slots(farm: Farm) -> None:
     """Never more than `slots` jobs are read ahead of the results, and one."""
     read = itertools.count()
