@@ -17,6 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from shmpool._lines import put_line
+
 _MOST = 180_000  # bytes of a datagram, less than what a socket takes at once
 _TEXT = 30_000  # characters of a line, of a log record's message, and of its traceback
 _BUFFER = 1 << 20
@@ -93,18 +95,13 @@ class _Sender(logging.Handler):
         self._outlet.send("record", fields)
 
 
-def _print(line: str) -> None:
-    """At once, also into a pipe, where Python would wait for more of them."""
-    print(line, flush=True)  # noqa: T201 - it is what a worker has printed
-
-
 class Intake:
     """The coordinator's end: a thread that prints and logs what workers send."""
 
     def __init__(self, show: Callable[[str], object] | None = None) -> None:
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        self._show = show or _print
+        self._show = show or put_line
         self.failures: list[str] = []  # tracebacks of workers that ended with one
         self.begun: set[str] = set()  # workers that were ready for jobs
         self._settled = threading.Event()

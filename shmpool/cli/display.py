@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shmpool import Farm, ShmpoolError
+from shmpool._lines import put_line
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -54,7 +55,7 @@ class Lines:
     def showing(self, _farm: Farm, _number: Number) -> Iterator[None]:
         """Say what was done before."""
         if self._skipped:
-            print(f"{self._skipped} of {self._total} frames were done before", flush=True)
+            put_line(f"{self._skipped} of {self._total} frames were done before")
         yield
 
     def advance(self, *, failed: bool) -> None:
@@ -62,7 +63,7 @@ class Lines:
         self._done += not failed
         there, todo = self._done, self._total - self._skipped
         if not failed and (there * _LINES % todo < _LINES or there == todo):
-            print(f"rendered {there + self._skipped} of {self._total} frames", flush=True)
+            put_line(f"rendered {there + self._skipped} of {self._total} frames")
 
     def say(self, text: str) -> None:
         """By a system call: a handler may have come in the middle of a print."""
@@ -165,7 +166,7 @@ def _clock(seconds: float) -> str:
 class _Warnings(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Above the bar, if there is one."""
-        print(f"{record.levelname.lower()}: {self.format(record)}", flush=True)
+        put_line(f"{record.levelname.lower()}: {self.format(record)}")
 
 
 @contextmanager
