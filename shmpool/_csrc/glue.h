@@ -14,6 +14,7 @@
  *   span.c      Span: memory that views keep alive, and the end of a right
  *   right.c     RightBase: what LeaseBase and BorrowBase have in common
  *   parting.c   ... and what becomes of their views when they end
+ *   array.c     ... and arrays over their memory
  *   lease.c     LeaseBase: the exclusive right to a slot
  *   borrow.c    BorrowBase: the right to read one that is shared
  *   handle.c    what PoolBase and QueueBase have in common
@@ -227,6 +228,10 @@ PyObject *mapping_claim(MappingObject *self, PyObject *number);
 
 /* lease.c */
 PyObject *lease_new(MappingObject *mapping, const sp_right *right);
+void right_describe(RightObject *self, const void *sheet, size_t length);
+
+/* array.c */
+PyObject *right_array(RightObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords);
 
 /* What the slots taken over from others are worth: bytes that no pipe had to carry. */
 static inline void mapping_count_received(MappingObject *self, uint32_t slot)
@@ -283,6 +288,7 @@ int module_add_geometry(PyObject *module);
 int module_add_mapping(PyObject *module);
 int module_add_span(PyObject *module);
 int module_add_right(PyObject *module);
+int module_add_array(PyObject *module);
 int module_add_lease(PyObject *module);
 int module_add_borrow(PyObject *module);
 int module_add_pool(PyObject *module);
