@@ -20,6 +20,7 @@
  *   handle.c    what PoolBase and QueueBase have in common
  *   pool.c      PoolBase: acquire, borrow and claim with their fast paths
  *   queue.c     QueueBase: put and get with theirs
+ *   spares.h    memory of objects, for the next ones
  *   bell.c      Bell: what a member sleeps on
  *   site.c      where in the user's code we were called from
  *   story.c     notes of what happens to slots
@@ -197,7 +198,6 @@ int mapping_ticket_from(MappingObject *self, PyObject *number, const char *actio
 PyObject *mapping_lease(MappingObject *self, uint32_t class, uint64_t now);
 
 /* span.c */
-void free_object(PyObject *object);
 SpanObject *span_new(MappingObject *mapping, uint8_t *memory, uint64_t length);
 SpanObject *span_of_slot(MappingObject *mapping, uint32_t slot);
 int span_getbuffer(SpanObject *self, Py_buffer *view, int flags);
@@ -227,6 +227,7 @@ PyObject *mapping_borrow(MappingObject *self, PyObject *number);
 PyObject *mapping_claim(MappingObject *self, PyObject *number);
 
 /* lease.c */
+extern PyTypeObject *lease_class; /* the Python subclass that acquire and get return */
 PyObject *lease_new(MappingObject *mapping, const sp_right *right);
 void right_describe(RightObject *self, const void *sheet, size_t length);
 

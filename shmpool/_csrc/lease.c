@@ -1,7 +1,7 @@
 /* LeaseBase: the exclusive right to a slot, until it ends or is shared. */
 #include "glue.h"
 
-static PyTypeObject *lease_class; /* the Python subclass that acquire and get return */
+PyTypeObject *lease_class;
 
 PyObject *lease_new(MappingObject *mapping, const sp_right *right)
 {
