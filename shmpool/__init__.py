@@ -18,27 +18,41 @@ Floors, nothing imports upward:
     < _futures < farm < executor, testing
 """
 
+import importlib
 import logging
+from typing import TYPE_CHECKING, Any
 
 from shmpool import errors
 from shmpool._borrow import Borrow
 from shmpool._create import remove_orphan
 from shmpool._lease import Lease
 from shmpool._queue import Queue, QueueOptions
-from shmpool._remote import RemoteTraceback
-from shmpool._result import Result
 from shmpool._statistics import ClassStatistics, MemberStatistics, PoolStatistics, Quarantined
 from shmpool._story import Transition
 from shmpool._ticket import Ticket
 from shmpool.errors import *  # noqa: F403 - every error is public; errors.__all__ names them
-from shmpool.executor import FarmExecutor
-from shmpool.farm import ArraySpec, Farm, FarmStatistics
 from shmpool.pool import Pool
+
+if TYPE_CHECKING:
+    from shmpool._remote import RemoteTraceback
+    from shmpool._result import Result
+    from shmpool.executor import FarmExecutor
+    from shmpool.farm import ArraySpec, Farm, FarmStatistics
 
 # Silent unless the program sets up logging.
 logging.getLogger("shmpool").addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
+
+# Imported when they are first asked for: a pool alone needs neither processes nor futures.
+_FARM = {
+    "ArraySpec": "shmpool.farm",
+    "Farm": "shmpool.farm",
+    "FarmExecutor": "shmpool.executor",
+    "FarmStatistics": "shmpool.farm",
+    "RemoteTraceback": "shmpool._remote",
+    "Result": "shmpool._result",
+}
 
 __all__ = [
     "ArraySpec",
@@ -62,3 +76,14 @@ __all__ = [
     "remove_orphan",
 ]
 __all__ += errors.__all__
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FARM:
+        raise AttributeError(f"module 'shmpool' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_FARM[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
