@@ -14,7 +14,7 @@ farm: .venv/film.done
 	$(BIN)/python -m workers.film $(FARM)
 
 test: test-system .venv/test.done
-	$(BIN)/python -m pytest $(TEST)
+	$(BIN)/python $(if $(TEST),-m pytest $(TEST),tests/halves.py)
 
 PROOFS = tests/races tests/stress tests/faults tests/properties
 

@@ -146,10 +146,20 @@ static PyObject *try_get(QueueObject *self)
     return ready ? claim_next(self, now) : NULL;
 }
 
-static bool queue_looks_empty(const QueueObject *self)
+/* Look at the next cell for a while, or until it changes. Is there a ticket? */
+static bool poll(const sp_pool *pool, uint32_t queue)
 {
-    const sp_queue_state *state = sp_pool_queue(&self->handle.mapping->pool, self->number);
-    return sp_load_acquire(&state->tail) == sp_load_acquire(&state->head);
+    const sp_atomic_u64 *next = sp_ring_next(pool, queue);
+    uint64_t before = sp_load_acquire(next);
+    /* It may have been written before we looked; or others have taken it, and head is further. */
+    if (sp_ring_size(pool, queue) || sp_ring_live(pool, queue, before))
+        return true;
+    for (int i = 0; i < 64; i++) {
+        sp_relax();
+        if (sp_load_acquire(next) != before)
+            return true;
+    }
+    return false;
 }
 
 /* Poll until something is there or the time is up. */
@@ -157,11 +167,8 @@ static bool spin(const QueueObject *self, uint64_t nanoseconds)
 {
     uint64_t end = clock_ns() + nanoseconds;
     do
-        for (int i = 0; i < 16; i++) {
-            if (!queue_looks_empty(self))
-                return true;
-            sp_relax();
-        }
+        if (poll(&self->handle.mapping->pool, self->number))
+            return true;
     while (clock_ns() < end);
     return false;
 }
