@@ -11,8 +11,9 @@
 
 Floors, nothing imports upward:
     errors, _interrupts < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
-    < _story < _explain, _leaks, _poison < _attachment < _touches < _waiting < _acquiring
-    < _writer, _record < _right < _overdue < _lease, _borrow, _queue, _reaper, _audit
+    < _story < _explain, _leaks, _poison < _holders < _wanting < _attachment < _touches
+    < _waiting < _acquiring < _writer, _record < _right < _overdue
+    < _lease, _borrow, _queue, _reaper, _audit
     < _plan, _orphan < _create < _look, pool < _sweep
     < _remote < _envelope < _relay < _farm_worker < _crew < _dispatch < _source, _result
     < _futures < farm < executor, testing
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from shmpool import errors
 from shmpool._borrow import Borrow
 from shmpool._create import remove_orphan
+from shmpool._holders import Holder
 from shmpool._lease import Lease
 from shmpool._queue import Queue, QueueOptions
 from shmpool._statistics import ClassStatistics, MemberStatistics, PoolStatistics, Quarantined
@@ -61,6 +63,7 @@ __all__ = [
     "Farm",
     "FarmExecutor",
     "FarmStatistics",
+    "Holder",
     "Lease",
     "MemberStatistics",
     "Pool",

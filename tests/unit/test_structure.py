@@ -37,6 +37,7 @@ PUBLIC = [
     "FarmStatistics",
     "ForeignLeaseError",
     "ForeignSegmentError",
+    "Holder",
     "JobError",
     "JobTimeoutError",
     "LeakWarning",
