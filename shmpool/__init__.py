@@ -29,7 +29,13 @@ from shmpool._create import remove_orphan
 from shmpool._holders import Holder
 from shmpool._lease import Lease
 from shmpool._queue import Queue, QueueOptions
-from shmpool._statistics import ClassStatistics, MemberStatistics, PoolStatistics, Quarantined
+from shmpool._statistics import (
+    ClassStatistics,
+    MemberStatistics,
+    PoolStatistics,
+    Quarantined,
+    QueueStatistics,
+)
 from shmpool._story import Transition
 from shmpool._ticket import Ticket
 from shmpool.errors import *  # noqa: F403 - every error is public; errors.__all__ names them
@@ -71,6 +77,7 @@ __all__ = [
     "Quarantined",
     "Queue",
     "QueueOptions",
+    "QueueStatistics",
     "RemoteTraceback",
     "Result",
     "Ticket",

@@ -125,7 +125,7 @@ def _one(
     pid = view.pid(member)
     counts = {kind: len(mine.get(kind, ())) for kind in ("leased", "shared", "borrowed", "queued")}
     return Holder(
-        name="".join(letter for letter in view.member_name(member) if letter.isprintable()),
+        name=_story.printable(view.member_name(member)),
         pid=pid,
         index=member,
         **counts,

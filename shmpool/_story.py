@@ -105,7 +105,11 @@ def _believed(spec: PoolSpec, entry: Any) -> Transition | None:
 
 
 def _text(field: bytes) -> str:
-    text = bytes(field).split(b"\0")[0].decode(errors="replace")
+    return printable(bytes(field).split(b"\0")[0].decode(errors="replace"))
+
+
+def printable(text: str) -> str:
+    """A text from shared memory without what could break a line, or a terminal."""
     return "".join(letter for letter in text if letter.isprintable())
 
 

@@ -62,6 +62,7 @@ PUBLIC = [
     "QueueEmpty",
     "QueueFull",
     "QueueOptions",
+    "QueueStatistics",
     "RemoteTraceback",
     "Result",
     "SegmentError",
