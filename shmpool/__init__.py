@@ -7,6 +7,7 @@
     Ticket      a lease on its way, as one integer
     Farm        a function, many jobs, worker processes: results without a copy
     errors      every error, as a tree
+    metrics     numbers of pools for Prometheus (the extra `metrics`)
     testing     a pytest plugin: a test that leaves something behind fails
 
 Floors, nothing imports upward:
@@ -14,7 +15,7 @@ Floors, nothing imports upward:
     < _story < _explain, _leaks, _poison < _holders < _wanting < _attachment < _touches
     < _waiting < _acquiring < _writer, _record < _right < _overdue
     < _lease, _borrow, _queue, _reaper, _audit
-    < _plan, _orphan < _create < _look, pool < _sweep
+    < _plan, _orphan < _create < _look, pool < _sweep, _measuring < metrics
     < _remote < _envelope < _relay < _farm_worker < _crew < _dispatch < _source, _result
     < _futures < farm < executor, testing
 """
