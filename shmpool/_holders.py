@@ -72,12 +72,13 @@ def of_slots(spec: PoolSpec, view: ControlView, first: int) -> tuple[Holder, ...
 def of_queue(
     spec: PoolSpec, view: ControlView, number: int
 ) -> tuple[tuple[Holder, ...], tuple[Holder, ...]]:
-    """Who put what waits in a queue, and who has what was taken from it; each longest first."""
+    """Who put what waits in a queue, most first; who has what was taken from it, longest first."""
     words = view.words()
     rights = list(_rights(view, words, words >> 3 & 31 == number))
     put = [right for right in rights if right[0] == "queued"]
     taken = [right for right in rights if right[0] != "queued"]
-    return _by_member(spec, view, put), _by_member(spec, view, taken)
+    most_first = sorted(_by_member(spec, view, put), key=lambda holder: -holder.queued)
+    return tuple(most_first), _by_member(spec, view, taken)
 
 
 def table(holders: Sequence[Holder], most: int = MOST) -> list[str]:

@@ -146,7 +146,8 @@ def backlog(spec: PoolSpec, view: ControlView, number: int) -> Backlog:
     """What a queue is full of."""
     queue, state = spec.queues[number - 1], view.queue_states[number - 1]
     holders, consumers = _holders.of_queue(spec, view, number)
-    waiting = tuple(_explain.who(view, member) for member in bits_of(state["waiting"]))
+    sleepers = bits_of(state["waiting"])
+    waiting = tuple(_story.printable(_explain.who(view, member)) for member in sleepers)
     oldest = max((holder.longest for holder in holders), default=0.0)
     length = view.queue_size(number)
     return Backlog(

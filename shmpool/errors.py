@@ -206,9 +206,9 @@ class QueueEmpty(ShmpoolError, queue.Empty):  # noqa: N818 - as in the standard 
 class QueueFull(ShmpoolError, queue.Full):  # noqa: N818 - as in the standard library
     """A queue with maxsize had no room in time: `pool`, `queue`, `waited` in seconds.
 
-    `length`, `maxsize`, `oldest` in seconds: what waits there. `holders`: who put it;
-    `consumers`: who has slots that came from the queue; each a Holder, longest first.
-    `waiting`: names of the members that wait for a ticket of it.
+    `length`, `maxsize`, `oldest` in seconds: what waits there. `holders`: who put it,
+    most first; `consumers`: who has slots that came from the queue, longest first; each a
+    Holder. `waiting`: names of the members that wait for a ticket of it.
     """
 
 

@@ -255,6 +255,21 @@ def test_a_full_queue_says_what_it_is_full_of(make_pool: MakePool) -> None:
             right.release()
 
 
+def test_who_put_most_comes_first(make_pool: MakePool) -> None:
+    """Of a full queue: also if another's ticket is older."""
+    pool = make_pool(slots=4, member_name="me", queues={"a": QueueOptions(maxsize=3)})
+    with guest(pool) as other:
+        for member in (other, pool, pool):
+            member.queue("a").put(member.acquire())
+        lease = pool.acquire()
+        aged(pool, slot_0=9, slot_1=2, slot_2=1)
+        error = full(pool.queue("a"), lease)
+        assert [(h.name, h.queued) for h in error.holders] == [("me", 2), ("guest", 1)]
+        assert int(error.oldest) == 9
+        for right in (lease, *pool.queue("a").get_many(3)):
+            right.release()
+
+
 def test_a_full_queue_without_consumers_says_so(make_pool: MakePool) -> None:
     """Nobody waits and nobody has a slot of it: whoever should take is gone."""
     pool = make_pool(member_name="me", queues=TIGHT)
