@@ -7,13 +7,15 @@
     Ticket      a lease on its way, as one integer
     Farm        a function, many jobs, worker processes: results without a copy
     errors      every error, as a tree
+    metrics     numbers of pools for Prometheus (the extra `metrics`)
     testing     a pytest plugin: a test that leaves something behind fails
 
 Floors, nothing imports upward:
     errors, _interrupts < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
-    < _story < _explain, _leaks, _poison < _attachment < _touches < _waiting < _acquiring
-    < _writer, _record < _right < _overdue < _lease, _borrow, _queue, _reaper, _audit
-    < _plan, _orphan < _create < _look, pool < _sweep
+    < _story < _explain, _leaks, _poison < _holders < _wanting < _attachment < _touches
+    < _waiting < _acquiring < _writer, _record < _right < _overdue
+    < _lease, _borrow, _queue, _reaper, _audit
+    < _plan, _orphan < _create < _look, pool < _sweep, _measuring < metrics
     < _remote < _envelope < _relay < _farm_worker < _crew < _dispatch < _source, _result
     < _futures < farm < executor, testing
 """
@@ -25,9 +27,16 @@ from typing import TYPE_CHECKING, Any
 from shmpool import errors
 from shmpool._borrow import Borrow
 from shmpool._create import remove_orphan
+from shmpool._holders import Holder
 from shmpool._lease import Lease
 from shmpool._queue import Queue, QueueOptions
-from shmpool._statistics import ClassStatistics, MemberStatistics, PoolStatistics, Quarantined
+from shmpool._statistics import (
+    ClassStatistics,
+    MemberStatistics,
+    PoolStatistics,
+    Quarantined,
+    QueueStatistics,
+)
 from shmpool._story import Transition
 from shmpool._ticket import Ticket
 from shmpool.errors import *  # noqa: F403 - every error is public; errors.__all__ names them
@@ -61,6 +70,7 @@ __all__ = [
     "Farm",
     "FarmExecutor",
     "FarmStatistics",
+    "Holder",
     "Lease",
     "MemberStatistics",
     "Pool",
@@ -68,6 +78,7 @@ __all__ = [
     "Quarantined",
     "Queue",
     "QueueOptions",
+    "QueueStatistics",
     "RemoteTraceback",
     "Result",
     "Ticket",
