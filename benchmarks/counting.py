@@ -64,7 +64,7 @@ def count_python() -> dict[str, Cost]:
         stack.callback(os.close, pidfd)
         command = [sys.executable, "-m", "benchmarks.python_operations"]
         arguments = [str(pidfd), small.name, classes.name, large.name]
-        return costs(command, turns=50, rounds=3, arguments=arguments, keep=(pidfd,))
+        return costs(command, turns=50, rounds=2, arguments=arguments, keep=(pidfd,))
 
 
 def _pools() -> Iterator[Pool]:

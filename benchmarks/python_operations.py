@@ -177,6 +177,19 @@ def _count(loop: Loop, turns: int) -> None:
     os.getppid()
 
 
+def _of_each_size(count: Callable[[int], int]) -> list[object]:
+    """New small objects, so many of each of the sizes in which Python keeps memory for them."""
+    made: list[object] = []
+    for size in range(48, 513, 16):
+        made += [bytes(size - 33) for _ in range(count(size))]
+    return made
+
+
+def _half_used() -> list[object]:
+    """What leaves room for small objects of each size: every second one of four pools of 16 KiB."""
+    return _of_each_size(lambda size: 4 * 16384 // size)[::2]
+
+
 def _say(names: tuple[str, ...]) -> None:
     print("\n".join(names), flush=True)
 
@@ -191,11 +204,17 @@ def main() -> None:
     loops = operations(small, classes, large)
     gc.collect()
     gc.disable()
+    kept = _half_used()
     for loop in loops.values():
-        _count(loop, 10 * turns)
+        loop(10 * turns)
+        # A pool that is full but for one object comes first, and an operation that takes and
+        # returns that one pays each time. Whether there is one depends on all there is.
+        kept += _of_each_size(lambda _size: 8)
+        os.getppid()
         for _round in repeat(None, rounds):
             _count(loop, turns)
             _count(loop, 2 * turns)
+    del kept
     _say(tuple(loops))
 
 
