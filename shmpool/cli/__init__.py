@@ -46,15 +46,34 @@ from shmpool.cli.exits import INTERRUPTED, PIPE, USAGE, UsageError
 
 __all__ = ["main"]
 
+_EPILOG = """\
+examples:
+  shmpool farm workers.whitted:render --frames 0-95 --out film.mp4
+  shmpool ls                            what pools there are
+  shmpool top films                     watch one of them
+  shmpool inspect films --slot 3        what one of its slots is, and whose
+  shmpool gc --dry-run                  what killed processes left behind
+  eval "$(shmpool --completion bash)"   complete commands and options
+
+shmpool COMMAND --help says more of each.
+"""
 _COMMANDS = (farm, ls, inspect, top, gc, doctor)
 
 
 def parser() -> argparse.ArgumentParser:
     """Of the command with all its subcommands."""
-    whole = argparse.ArgumentParser(prog="shmpool", description="Shared memory at work.")
+    whole = argparse.ArgumentParser(
+        prog="shmpool",
+        description="Pools of shared memory: work in them, and look at them.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     whole.add_argument("--version", action="version", version=f"shmpool {__version__}")
     whole.add_argument(
-        "--completion", choices=completion.SHELLS, help="print a completion script for a shell"
+        "--completion",
+        choices=completion.SHELLS,
+        metavar="SHELL",
+        help=f"print a completion script for {', '.join(completion.SHELLS)}",
     )
     commands = whole.add_subparsers(title="commands", dest="command", metavar="COMMAND")
     for command in _COMMANDS:

@@ -65,6 +65,7 @@ def fit(text: str, width: int, *, right: bool = False) -> str:
 def cut(line: Text, width: int) -> Text:
     """A line that does not go beyond `width`."""
     line.truncate(width, overflow="ellipsis")
+    line.no_wrap = True  # or rich looks for words
     return line
 
 

@@ -50,7 +50,7 @@ def draw(of: Motion, wishes: Wishes, width: int, height: int | None = None) -> l
 def _head(of: Motion, wishes: Wishes, width: int) -> Iterator[Text]:
     yield _title(of, wishes, width)
     flow = of.flow
-    line = Text(" taken ").append(f"{short(flow.rights)}/s", "bold")
+    line = Text(" rights taken ").append(f"{short(flow.rights)}/s", "bold")
     if wishes.past:
         line.append(f" {spark(wishes.past[-_SPARK:])}", "#58a6ff")
     line.append(f"  released {short(flow.released)}/s  put {short(flow.put)}/s")
@@ -73,7 +73,7 @@ def _title(of: Motion, wishes: Wishes, width: int) -> Text:
     line.append(f" coordinator pid {of.pid} {of.coordinator}", life)
     if not of.named:
         line.append(", its name is gone", WARN)
-    line.append(f", made {show_time(of.age)} ago, {show_size(of.payload_bytes)}")
+    line.append(f", made {show_time(of.age)} ago, {show_size(of.payload_bytes)} of slots")
     right = "PAUSED " if wishes.paused else f"every {wishes.every:g} s " if wishes.every else ""
     spare = width - line.cell_len - len(right)
     if right and (spare > 0 or wishes.paused):
@@ -96,7 +96,7 @@ def _events(of: Motion) -> Text:
     for number, (title, count, fresh) in enumerate(
         (
             ("stale rights", of.stale, 0),
-            ("dead", all_of["reaped_members"], seen["reaped_members"]),
+            ("deaths", all_of["reaped_members"], seen["reaped_members"]),
             ("leases reaped", all_of["reaped_leases"], seen["reaped_leases"]),
             ("requeued", all_of["requeued"], seen["requeued"]),
             ("dead letters", all_of["dead_lettered"], seen["dead_lettered"]),
@@ -193,7 +193,7 @@ def _help(width: int) -> Iterator[Text]:
     yield rule("numbers", "", width)
     for what in (
         "ages are of what waits or is held now; they are no latencies (coarse clock, some ms)",
-        "WAIT: time of the waits that ended, of the time between looks; more if threads wait",
+        "WAIT: what waits that ended took, of the time between looks; at most 100 %",
         "(+n): since this screen began; the number before it: since the pool was made",
     ):
         yield cut(Text(f" {what}"), width)

@@ -71,7 +71,7 @@ def many(count: int, what: str) -> str:
 
 _MEMBER = (
     Column("", 1, right=False),
-    Column("MEMBER", 12, right=False, grows=True),
+    Column("MEMBER", 14, right=False),
     Column("PID", 7),
     Column("HELD", 4),
     Column("LONGEST", 7),
@@ -116,7 +116,7 @@ def _member(member: MemberMotion) -> list[Cell]:
         _rate(flow.released),
         _rate(flow.borrowed),
         (show_size(flow.received), "" if flow.received else DIM),
-        (f"{min(999, round(100 * flow.waiting))}%", "" if flow.waiting else DIM),
+        (f"{min(100, round(100 * flow.waiting))}%", "" if flow.waiting else DIM),
         (f"{member.stale}", f"bold {BAD}" if member.stale else DIM),
         (now, style),
     ]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 from rich.text import Text
@@ -24,7 +26,7 @@ class Mark:
 
     @property
     def tile(self) -> str:
-        """The style of a whole cell: what is somebody's stands out."""
+        """The style of a cell that stands out: what is somebody's."""
         return f"bold #10141a on {self.colour}"
 
 
@@ -111,39 +113,38 @@ def lines(states: Sequence[int], owners: Sequence[int], by: Scale) -> Iterator[T
     for first in range(0, len(states), width):
         line = Text(f"{first:>{by.label - 1}} ", style="bright_black")
         rows = states[first : first + width], owners[first : first + width]
-        for text, style in _several(rows[0], by) if by.slots > 1 else _single(*rows, by):
-            line.append(text, style or "default")
+        cells = _several(rows[0], by) if by.slots > 1 else _single(*rows, by)
+        for style, run in groupby(cells, key=itemgetter(1)):  # few spans are drawn faster
+            line.append("".join(text for text, _ in run), style)
         yield line
 
 
 def _single(states: Sequence[int], owners: Sequence[int], by: Scale) -> Iterator[tuple[str, str]]:
-    for number, owner in zip(states, owners, strict=True):
-        state = State(number)
-        mark = MARKS[state]
-        text = mark.symbol
-        if by.columns > 1:
-            text += letter(owner) if state in _OWNED else " "
-        yield text, mark.colour if state in _IDLE else mark.tile
-        if by.columns == 3:
-            yield " ", ""
+    gap = " " * (by.columns == 3)
+    for state, owner in zip(states, owners, strict=True):
+        mark = MARKS[State(state)]
+        if state in _IDLE:
+            yield mark.symbol + " " * (by.columns - 1), mark.colour
+            continue
+        whose = letter(owner) if state in _OWNED else " "
+        yield mark.symbol + whose * (by.columns > 1), mark.tile
+        if gap:
+            yield gap, "default"
 
 
 def _several(states: Sequence[int], by: Scale) -> Iterator[tuple[str, str]]:
-    cells = -(-len(states) // by.slots)
-    place = np.arange(len(states)) // by.slots * len(State) + np.asarray(states)
-    counts = np.bincount(place, minlength=cells * len(State)).reshape(cells, len(State))
-    for row in counts.tolist():
-        state = _rarest(row)
-        mark, share = MARKS[state], 1 - sum(row[idle] for idle in _IDLE) / sum(row)
-        yield mark.symbol, mark.tile if share > 0.5 else mark.colour
-
-
-def _rarest(counts: Sequence[int]) -> State:
-    """What a cell shows: of what is in use, that of which there is least, or else what is idle.
+    """What is in use and rarest in each cell, or what else there is most of.
 
     The one slot in quarantine is looked for, not the many that are leased.
     """
-    used = [state for state in State if counts[state] and state not in _IDLE]
-    if used:
-        return min(used, key=lambda state: (counts[state], -state))
-    return max(_IDLE, key=lambda state: counts[state])
+    cells = -(-len(states) // by.slots)
+    place = np.arange(len(states)) // by.slots * len(State) + np.asarray(states)
+    counts = np.bincount(place, minlength=cells * len(State)).reshape(cells, len(State))
+    idle = np.isin(np.arange(len(State)), _IDLE)
+    rare = np.where((counts > 0) & ~idle, counts, len(states) + 1)[:, ::-1]
+    rarest = len(State) - 1 - rare.argmin(axis=1)  # of equals the later state, by the order
+    used, all_of = counts[:, ~idle].sum(axis=1), counts.sum(axis=1)
+    shown = np.where(used > 0, rarest, np.where(idle, counts, -1).argmax(axis=1))
+    for state, most in zip(shown.tolist(), (2 * used > all_of).tolist(), strict=True):
+        mark = MARKS[State(state)]
+        yield mark.symbol, mark.tile if most else mark.colour

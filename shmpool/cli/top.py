@@ -73,16 +73,23 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("name", metavar="NAME", help="of the pool, as shmpool ls shows it")
     parser.add_argument("--once", action="store_true", help="print it once, and end")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="save one picture of it")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="save one picture of it (100x36)")
     parser.add_argument(
         "--interval", type=_interval, default=0.5, metavar="S",
         help="seconds between two looks, at least 0.25 (default 0.5)",
     )  # fmt: skip
     parser.add_argument(
-        "--sort", choices=_SORTS, default="rate", help="order of the members (default rate)"
+        "--sort",
+        choices=_SORTS,
+        default="rate",
+        metavar="KEY",
+        help=f"order of the members: {', '.join(_SORTS)} (default rate)",
     )
     parser.add_argument(
-        "--size", type=values.size, metavar="WxH", help="columns x lines of --once or --svg"
+        "--size",
+        type=values.size,
+        metavar="WxH",
+        help="columns and lines of --once or --svg, as 120x40",
     )
 
 
