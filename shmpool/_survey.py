@@ -76,12 +76,12 @@ def _queue_statistics(
 def _member_statistics(view: ControlView, words: Columns) -> tuple[MemberStatistics, ...]:
     rows = []
     held = held_by(words)
+    table = {name: view.members[name].tolist() for name in (*_COUNTERS, "waited_ns")}
     for index in view.present():
         if not index or view.standing(index) is not Standing.ACTIVE:
             continue
-        record = view.members[index]
-        counted: dict[str, Any] = {name: int(record[name]) for name in _COUNTERS}
-        waited = int(record["waited_ns"]) / 1e9
+        counted: dict[str, Any] = {name: table[name][index] for name in _COUNTERS}
+        waited = table["waited_ns"][index] / 1e9
         who = (index, view.member_name(index), view.pid(index), held[index])
         rows.append(MemberStatistics(*who, **counted, waited=waited))
     return tuple(rows)

@@ -179,6 +179,21 @@ def test_tables_of_noise_are_shown_or_refused(
                 assert (text.out + text.err).replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize("how", ["--once", "--json"])
+def test_a_pool_that_is_closed_between_two_looks_is_told(
+    capsys: pytest.CaptureFixture[str],
+    make_pool: MakePool,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    """It is shown as it was in the end; the exit code says that there is none any more."""
+    pool = make_pool()
+    monkeypatch.setattr("time.sleep", lambda _: pool.close())
+    text = told(capsys, "top", pool.name, how, code=3)
+    assert '"state": "closed"' in text or "CLOSED" in text
+    assert "was closed by its coordinator; in the end 0 of its 4 slots were in use" in text
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(pool: Pool) -> None:
     """A closed pipe: nothing on stderr, and the exit code of SIGPIPE."""
     reader, writer = os.pipe()
