@@ -57,7 +57,7 @@ class Look:
     copy: np.ndarray[Any, Any] = field(repr=False)
     when_ns: int  # by time.monotonic_ns()
     coordinator: Life
-    named: bool  # its name still leads to it
+    named: bool = True  # its name still leads to it
 
     def statistics(self) -> PoolStatistics:
         """As `Pool.statistics` says it. Raises CorruptSegmentError."""

@@ -102,10 +102,10 @@ def spark(values: Sequence[float]) -> str:
 def short(number: float) -> str:
     """A number in five columns.
 
-    >>> [short(n) for n in (0, 0.04, 4.5, 48, 12345, 999_960, 3e9)]
-    ['0', '0.04', '4.5', '48', '12.3k', '1.00M', '3.00G']
+    >>> [short(n) for n in (0, 0.04, 4.5, 48, 12345, 999_960, 3e12)]
+    ['0', '0.04', '4.5', '48', '12.3k', '1.00M', '3.00T']
     """
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= 0.9995 * size:
             part = number / size
             return f"{part:.{0 if part >= 99.95 else 1 if part >= 9.995 else 2}f}{unit}"
@@ -120,6 +120,8 @@ def brief(seconds: float | None) -> str:
     """
     if seconds is None:
         return "-"
+    if seconds >= 100 * 86400:
+        return f"{seconds // 86400:.0f}d"
     for large, small, unit, lesser in (
         (86400, 3600, "d", "h"),
         (3600, 60, "h", "m"),

@@ -36,9 +36,13 @@ def draw(of: Motion, wishes: Wishes, width: int, height: int | None = None) -> l
     """
     foot = [cut(_foot(wishes), width)] if wishes.live else []
     room = (height or _UNLIMITED) - len(foot)
-    lines = [cut(line, width) for line in (*_head(of, wishes, width), *_legend(of, width))]
-    below = _help(width) if wishes.help else _body(of, wishes, width, room - len(lines))
-    lines = [*lines, *below][:room]
+    lines = [_title(of, wishes, width)]
+    if wishes.help:
+        lines += _help(width)
+    else:
+        lines += [*_head(of, wishes, width), *_legend(of, width)]
+        lines += _body(of, wishes, width, room - len(lines))
+    lines = [cut(line, width) for line in lines[: max(0, room)]]
     if height and wishes.live:  # the keys stand in the last line
         lines += [Text()] * (room - len(lines))
     return lines + foot
@@ -48,7 +52,6 @@ def draw(of: Motion, wishes: Wishes, width: int, height: int | None = None) -> l
 
 
 def _head(of: Motion, wishes: Wishes, width: int) -> Iterator[Text]:
-    yield _title(of, wishes, width)
     flow = of.flow
     line = Text(" rights taken ").append(f"{short(flow.rights)}/s", "bold")
     if wishes.past:
@@ -73,7 +76,8 @@ def _title(of: Motion, wishes: Wishes, width: int) -> Text:
     line.append(f" coordinator pid {of.pid} {of.coordinator}", life)
     if not of.named:
         line.append(", its name is gone", WARN)
-    line.append(f", made {show_time(of.age)} ago, {show_size(of.payload_bytes)} of slots")
+    line.append(f", {show_time(of.age)} old, {show_size(of.payload_bytes)}")
+    line.append(" of slots" if width >= 100 else "")
     right = "PAUSED " if wishes.paused else f"every {wishes.every:g} s " if wishes.every else ""
     spare = width - line.cell_len - len(right)
     if right and (spare > 0 or wishes.paused):
@@ -149,7 +153,7 @@ def _body(of: Motion, wishes: Wishes, width: int, room: int) -> Iterator[Text]:
     most = min(_MAP_ROWS, max(1, room // 2, room - sum(tables)))
     by = slotmap.scale(of.slots, width, most)
     yield rule(sections.many(of.slots, "slot"), str(by), width)
-    yield from (cut(line, width) for line in slotmap.lines(of.states, of.owners, by))
+    yield from slotmap.lines(of.states, of.owners, by)
     queues, members, holds = share(room - by.rows(of.slots), tables)
     yield from sections.queues(of, width, queues)
     yield from sections.members(of, wishes, width, members)
@@ -172,15 +176,15 @@ def _foot(wishes: Wishes) -> Text:
 def _help(width: int) -> Iterator[Text]:
     yield rule("keys", "", width)
     for key, what in KEYS.items():
-        yield cut(Text(f" {fit(key, 10)} ", "bold").append(what, "not bold"), width)
+        yield Text(f" {fit(key, 10)} ", "bold").append(what, "not bold")
     yield rule(
         "slots", "the letter beside a state is its owner's, as in the table of members", width
     )
     said = {
         State.FREE: "nobody's",
         State.LEASED: "one member's, to read and write",
-        State.QUEUED: "its ticket is in a queue, or on its way; the letter is its sender's",
-        State.SHARED: "many may read it; the letter is its owner's",
+        State.QUEUED: "its ticket is in a queue or on its way; the letter: its sender's",
+        State.SHARED: "many may read it; the letter: its owner's",
         State.DRAINING: "released by its owner, and still read",
         State.UNCOMMITTED: "no memory behind it",
         State.RETIRED: "at its last generation: not used again",
@@ -189,11 +193,11 @@ def _help(width: int) -> Iterator[Text]:
     for state, what in said.items():
         mark = slotmap.MARKS[state]
         line = Text(f" {mark.symbol} ", f"bold {mark.colour}")
-        yield cut(line.append(f"{state.name.lower():<12}{what}", "default not bold"), width)
+        yield line.append(f"{state.name.lower():<12}{what}", "default not bold")
     yield rule("numbers", "", width)
     for what in (
-        "ages are of what waits or is held now; they are no latencies (coarse clock, some ms)",
+        "ages are of what waits or is held now: no latencies, by a clock of some ms",
         "WAIT: what waits that ended took, of the time between looks; at most 100 %",
         "(+n): since this screen began; the number before it: since the pool was made",
     ):
-        yield cut(Text(f" {what}"), width)
+        yield Text(f" {what}")

@@ -117,7 +117,7 @@ def _member(member: MemberMotion) -> list[Cell]:
         _rate(flow.borrowed),
         (show_size(flow.received), "" if flow.received else DIM),
         (f"{min(100, round(100 * flow.waiting))}%", "" if flow.waiting else DIM),
-        (f"{member.stale}", f"bold {BAD}" if member.stale else DIM),
+        (short(member.stale), f"bold {BAD}" if member.stale else DIM),
         (now, style),
     ]
 

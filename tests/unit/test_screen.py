@@ -191,13 +191,15 @@ def test_names_are_not_taken_for_markup_or_codes(make_pool: MakePool) -> None:
 
 
 def test_the_help_says_all_keys_and_states(small: Motion) -> None:
-    """On the smallest usual screen as far as it goes; on 120x40 all of it."""
-    text = "\n".join(line.plain for line in draw(small, replace(LIVE, help=True), 120, 40))
+    """On 80 columns and 24 lines, whole."""
+    text = "\n".join(line.plain for line in draw(small, replace(LIVE, help=True), 80, 24))
+    assert "…" not in text
     assert all(what in text for what in KEYS.values())
     assert all(
         f"{mark.symbol} {state.name.lower()} " in text for state, mark in slotmap.MARKS.items()
     )
     assert "no latencies" in text
+    assert "(+n)" in text
 
 
 def test_what_happened_while_one_looked_is_told_apart(small: Motion) -> None:
