@@ -215,6 +215,26 @@ def test_an_encoding_that_lacks_symbols_gets_others(pool: Pool) -> None:
     pool.queue("a").get().release()
 
 
+@pytest.mark.parametrize("command", ["top", "inspect"])
+def test_a_shell_completes_the_names_of_pools(pool: Pool, command: str) -> None:
+    """Of commands that take one; of others none."""
+    script = f"""
+        source /dev/stdin
+        for COMP_WORDS in "shmpool {command} {pool.name[:-2]}" "shmpool gc {pool.name[:-2]}"; do
+            COMP_WORDS=($COMP_WORDS) COMP_CWORD=2
+            _shmpool
+            echo "<${{COMPREPLY[*]}}>"
+        done
+    """
+    written = subprocess.run(
+        [sys.executable, "-m", "shmpool", "--completion", "bash"],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    ).stdout  # fmt: skip
+    shell = ["/bin/bash", "-c", script]
+    done = subprocess.run(shell, input=written, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [f"<{pool.name}>", "<>"]
+
+
 # Nothing is written.
 
 
