@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -28,6 +30,7 @@ class Terminal:
         self.resize(columns, lines)
         self.before = termios.tcgetattr(self.theirs)
         self.seen = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._started: list[Process] = []
 
     def start(self, *command: str, stdin: Any = None, **environment: str) -> Process:
@@ -60,25 +63,23 @@ class Terminal:
         """All that is shown from now on, until a text has come so often."""
         shown = ""
         while shown.count(text) < times:
-            shown += os.read(self.ours, 65536).decode(errors="replace")
-        self.seen += shown
+            shown += self._read()
         return shown
 
     def end(self, process: Process) -> int:
         """The exit code of a command, and all that it has shown besides."""
-        os.set_blocking(self.ours, False)  # it may have more to say than a terminal holds
-        while process.poll() is None:
-            self._drain()
-        self._drain()
-        os.set_blocking(self.ours, True)
-        return process.returncode
+        over = os.pidfd_open(process.pid)
+        while over not in select.select([self.ours, over], [], [])[0]:
+            self._read()  # it may have more to say than a terminal holds
+        os.close(over)
+        while select.select([self.ours], [], [], 0)[0]:
+            self._read()
+        return process.wait()
 
-    def _drain(self) -> None:
-        try:
-            while more := os.read(self.ours, 65536):
-                self.seen += more.decode(errors="replace")
-        except BlockingIOError:
-            pass
+    def _read(self) -> str:
+        more = self._decoder.decode(os.read(self.ours, 65536))
+        self.seen += more
+        return more
 
     def check_given_back(self) -> None:
         """Its settings are as before; the screen is the first one, and the cursor is seen."""

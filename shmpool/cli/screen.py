@@ -53,15 +53,17 @@ def draw(of: Motion, wishes: Wishes, width: int, height: int | None = None) -> l
 
 def _head(of: Motion, wishes: Wishes, width: int) -> Iterator[Text]:
     flow = of.flow
-    line = Text(" rights taken ").append(f"{short(flow.rights)}/s", "bold")
+    line = Text(" taken ").append(f"{short(flow.rights)}/s", "bold")
     if wishes.past:
-        line.append(f" {spark(wishes.past[-_SPARK:])}", "#58a6ff")
+        line.append(
+            f" {spark(wishes.past[-_SPARK if width >= 100 else -_SPARK // 3 :])}", "#58a6ff"
+        )
     line.append(f"  released {short(flow.released)}/s  put {short(flow.put)}/s")
     line.append(f"  handed on {show_size(flow.received)}/s")
     yield line
     yield (
         Text(" ages now: ")
-        .append_text(_ages(of.tickets, "tickets", width))
+        .append_text(_ages(of.tickets, "queued", width))
         .append(", ")
         .append_text(_ages(of.holds, "held", width))
     )
@@ -101,7 +103,7 @@ def _events(of: Motion) -> Text:
         (
             ("stale rights", of.stale, 0),
             ("deaths", all_of["reaped_members"], seen["reaped_members"]),
-            ("leases reaped", all_of["reaped_leases"], seen["reaped_leases"]),
+            ("reaped", all_of["reaped_leases"], seen["reaped_leases"]),
             ("requeued", all_of["requeued"], seen["requeued"]),
             ("dead letters", all_of["dead_lettered"], seen["dead_lettered"]),
             ("expired", all_of["expired_tickets"], seen["expired_tickets"]),
@@ -149,6 +151,9 @@ def share(room: int, wants: Sequence[int]) -> list[int]:
 
 def _body(of: Motion, wishes: Wishes, width: int, room: int) -> Iterator[Text]:
     tables = [len(of.queues), len(of.members), len(of.longest)]
+    for least in (2, 0):  # what is left out where there is no line for it: holds, then queues
+        if room < 2 + 3 * sum(map(bool, tables)):
+            tables[least] = 0
     room -= 1 + 2 * sum(map(bool, tables))  # titles
     most = min(_MAP_ROWS, max(1, room // 2, room - sum(tables)))
     by = slotmap.scale(of.slots, width, most)

@@ -30,7 +30,7 @@ _QUEUE = (
 
 def queues(of: Motion, width: int, count: int) -> Iterator[Text]:
     """A line for each queue; of too many, for those with most traffic."""
-    if not of.queues:
+    if not count:
         return
     busiest = sorted(of.queues, key=lambda queue: -queue.put - queue.got - queue.length)
     kept = {queue.name for queue in busiest[:count]}
@@ -89,7 +89,7 @@ _MEMBER = (
 
 def members(of: Motion, wishes: Wishes, width: int, count: int) -> Iterator[Text]:
     """A line for each member, in the order that is wished for, from the one that is."""
-    if not of.members:
+    if not count:
         return
     order = sorted(of.members, key=SORTS[wishes.sort], reverse=wishes.reversed)
     skip = max(0, min(wishes.skip, len(order) - count))
@@ -147,7 +147,7 @@ _HOLD = (
 
 def longest(of: Motion, width: int, count: int) -> Iterator[Text]:
     """A line for each slot that somebody has a right to, those held for longest first."""
-    if not of.longest:
+    if not count:
         return
     rows = [_hold(hold) for hold in of.longest[:count]]
     which = f"the longest {len(rows)}" if len(rows) < of.holds.count else "longest first"

@@ -108,6 +108,18 @@ def test_all_parts_are_on_a_screen_of_24_lines(
         assert words in text
 
 
+@pytest.mark.parametrize("height", range(1, 30))
+def test_a_title_never_stands_without_a_line_of_its_own(make_pool: MakePool, height: int) -> None:
+    """Where there is no room for a table, it is not begun; members go last."""
+    lines = [line.plain for line in draw(crowded(make_pool), LIVE, 80, height)]
+    titles = [n for n, line in enumerate(lines) if line.startswith("─ ")]
+    if height >= 13:
+        assert any("members: " in lines[n] for n in titles)
+        for number in titles[1:]:
+            assert lines[number + 2][:2].strip() != "─"
+            assert number + 2 < height - 1
+
+
 def test_without_a_height_all_members_and_queues_are_shown(make_pool: MakePool) -> None:
     """As it is printed once."""
     text = "\n".join(line.plain for line in draw(crowded(make_pool), Wishes(), 80))
@@ -206,7 +218,7 @@ def test_what_happened_while_one_looked_is_told_apart(small: Motion) -> None:
     """From what happened before."""
     fresh = {name: 2 * (name == "reaped_leases") for name in small.events}
     text = draw(replace(small, events=small.events | fresh, events_seen=fresh), LIVE, 120, 40)
-    assert "leases reaped 2 (+2)" in "\n".join(line.plain for line in text)
+    assert "reaped 2 (+2)" in "\n".join(line.plain for line in text)
 
 
 def test_a_line_given_in_turn() -> None:
