@@ -82,10 +82,11 @@ def _top(name: str) -> Iterator[int]:
     settings = os.environ | {"TERM": "xterm-256color"}
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, env=settings)
     os.close(theirs)
+    shown = threading.Event()
+    reader = threading.Thread(target=_read_all, args=(ours, shown))
+    reader.start()
     try:
-        os.read(ours, 65536)
-        reader = threading.Thread(target=_read_all, args=(ours,))
-        reader.start()
+        shown.wait()
         yield process.pid
     finally:
         process.kill()
@@ -94,9 +95,9 @@ def _top(name: str) -> Iterator[int]:
         os.close(ours)
 
 
-def _read_all(terminal: int) -> None:
+def _read_all(terminal: int, shown: threading.Event) -> None:
     try:
         while os.read(terminal, 65536):
-            pass
+            shown.set()
     except OSError:  # nobody writes to it any more
-        pass
+        shown.set()
