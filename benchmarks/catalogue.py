@@ -15,6 +15,7 @@ from benchmarks import (
     ping_pong,
     ping_pong_asleep,
     slot_size,
+    stream,
     warm_reuse,
 )
 from benchmarks.result import Outcome
@@ -39,5 +40,6 @@ BENCHMARKS: dict[str, Benchmark] = {
     "kill": kill.run,
     "control_block": control_block.run,
     "farm_noop": farm_noop.run,
+    "stream": stream.run,
     "farm_overhead": farm_overhead.run,
 }

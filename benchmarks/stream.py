@@ -1,0 +1,135 @@
+"""A stream of pictures from process to process: 1080p, filled by the one and checked by the other.
+
+Every byte of every picture is written; its number, at both ends, and a byte in the middle are
+checked. The clock is the receiver's; CPU time is that of both processes, and of the coordinator.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.contest import Contest, contest
+from benchmarks.measure import compare
+from benchmarks.peers import all_peers, iceoryx, message_queue, mp_queue, ours
+from benchmarks.peers.protocol import Peer, Receiver, Sender, Wire, check, fill
+from benchmarks.result import Outcome, Row, Target
+from benchmarks.stage import Role, play
+
+SIZE, DEPTH = 1920 * 1080 * 3, 8
+FRAMES = 1200
+COPYING = 200  # frames of those that copy: they take ten times as long
+
+_TARGETS = {
+    iceoryx.EVENTS.name: 1.0,
+    iceoryx.POLLING.name: 1.0,
+    message_queue.PEER.name: 1.4,
+    mp_queue.QUEUE.name: 40.0,
+}
+
+
+def run(*, quick: bool) -> Outcome:
+    """Blocks of many frames, all processes fresh in each."""
+    rounds = 1 if quick else 7
+    peers, missing = all_peers.present()
+    sides = {
+        peer.name: partial(block, peer, 30 if quick else FRAMES if peer.shared else COPYING)
+        for peer in (ours.OURS, ours.ASLEEP, *peers)
+    }
+    found = contest(rounds, sides, must=(ours.OURS.name, ours.ASLEEP.name))
+    notes = (
+        "ratio: how many times as long a frame takes as with shmpool; of CPU seconds likewise",
+        f"{SIZE:,} bytes, {DEPTH} slots where a peer has such; nobody is pinned",
+    )
+    rows = [*_time_rows(found), *_cpu_rows(found)]
+    if quick:
+        _assert_far_behind(found)
+    return Outcome.of("stream", rows, *notes, *missing, *found.notes)
+
+
+def block(peer: Peer, frames: int) -> Mapping[str, Sequence[float]]:
+    """Nanoseconds and CPU nanoseconds for each frame, of one block."""
+    with ExitStack() as stack:
+        wire = peer.open(stack, SIZE, DEPTH)
+        arguments = (wire, 3 * DEPTH, frames)
+        played = play([Role(sender, arguments), Role(receiver, arguments)])
+    (sender_cpu, _), (receiver_cpu, elapsed) = played.results
+    total = sender_cpu + receiver_cpu + played.overhead * 1e9
+    return {"time": [elapsed / frames], "cpu": [total / frames]}
+
+
+def sender(stack: ExitStack, wire: Wire, warm: int, frames: int) -> Callable[[], tuple[int, int]]:
+    """Fill and send."""
+    return partial(_send, wire.sender(stack), warm, frames)
+
+
+def receiver(stack: ExitStack, wire: Wire, warm: int, frames: int) -> Callable[[], tuple[int, int]]:
+    """Receive and check."""
+    return partial(_receive, wire.receiver(stack), warm, frames)
+
+
+def _send(end: Sender, warm: int, frames: int) -> tuple[int, int]:
+    _send_some(end, 0, warm)
+    cpu, began = time.process_time_ns(), time.perf_counter_ns()
+    _send_some(end, warm, frames)
+    return time.process_time_ns() - cpu, time.perf_counter_ns() - began
+
+
+def _send_some(end: Sender, first: int, count: int) -> None:
+    for number in range(first, first + count):
+        fill(end.room(), number)
+        end.send()
+
+
+def _receive(end: Receiver, warm: int, frames: int) -> tuple[int, int]:
+    _receive_some(end, 0, warm)
+    cpu, began = time.process_time_ns(), time.perf_counter_ns()
+    _receive_some(end, warm, frames)
+    return time.process_time_ns() - cpu, time.perf_counter_ns() - began
+
+
+def _receive_some(end: Receiver, first: int, count: int) -> None:
+    for number in range(first, first + count):
+        check(end.receive(), number)
+        end.done()
+
+
+def _rival(name: str) -> str:
+    """Who sleeps is compared with who sleeps."""
+    return ours.ASLEEP.name if name == iceoryx.EVENTS.name else ours.OURS.name
+
+
+def _time_rows(found: Contest) -> Iterator[Row]:
+    for name, series in found.series.items():
+        times, ratio, target = series["time"], None, None
+        if name not in {ours.OURS.name, ours.ASLEEP.name}:
+            ratio = compare(times, found.of(_rival(name), "time"))
+            target = Target("ratio", at_least=_TARGETS[name]) if name in _TARGETS else None
+        yield Row.of(f"frames/s: {name}", times.map(_per_second), "1/s", ratio, target)
+
+
+def _cpu_rows(found: Contest) -> Iterator[Row]:
+    for name, series in found.series.items():
+        cpu, ratio, target = series["cpu"], None, None
+        if name not in {ours.OURS.name, ours.ASLEEP.name}:
+            ratio = compare(cpu, found.of(_rival(name), "cpu"))
+            target = Target("ratio", at_least=1.0) if name.startswith("iceoryx2") else None
+        yield Row.of(f"CPU for a frame: {name}", cpu, "us", ratio, target)
+
+
+def _per_second(nanoseconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1e9 / nanoseconds
+
+
+def _assert_far_behind(found: Contest) -> None:
+    """What holds on any machine: who copies a picture four times is not as fast."""
+    if mp_queue.QUEUE.name not in found.series:
+        return
+    ratio = compare(found.of(mp_queue.QUEUE.name, "time"), found.of(ours.OURS.name, "time"))
+    if ratio.value < 3:
+        raise AssertionError(f"multiprocessing.Queue takes only {ratio.value:.1f} times as long")
