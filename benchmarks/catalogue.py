@@ -10,12 +10,16 @@ from benchmarks import (
     farm_overhead,
     fence,
     full_cycle,
+    full_cycle_peers,
     kill,
     op_cost,
+    op_cost_peers,
     ping_pong,
     ping_pong_asleep,
+    ping_pong_peers,
     slot_size,
     stream,
+    under_load,
     warm_reuse,
 )
 from benchmarks.result import Outcome
@@ -31,7 +35,9 @@ class Benchmark(Protocol):
 
 BENCHMARKS: dict[str, Benchmark] = {
     "op_cost": op_cost.run,
+    "op_cost_peers": op_cost_peers.run,
     "full_cycle": full_cycle.run,
+    "full_cycle_peers": full_cycle_peers.run,
     "ping_pong": ping_pong.run,
     "ping_pong_asleep": ping_pong_asleep.run,
     "slot_size": slot_size.run,
@@ -40,6 +46,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "kill": kill.run,
     "control_block": control_block.run,
     "farm_noop": farm_noop.run,
+    "ping_pong_peers": ping_pong_peers.run,
+    "under_load": under_load.run,
     "stream": stream.run,
     "farm_overhead": farm_overhead.run,
 }

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from benchmarks.peers.protocol import CONTEXT
 
-LIMIT = 60.0  # seconds for each step: starting, playing, ending
+LIMIT = 40.0  # seconds for each step: starting, playing, ending
 
 # Builds what is needed, which the stack closes again, and returns what is to be done.
 Build: TypeAlias = Callable[..., Callable[[], Any]]

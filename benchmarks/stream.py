@@ -6,8 +6,7 @@ checked. The clock is the receiver's; CPU time is that of both processes, and of
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -17,9 +16,10 @@ from numpy.typing import NDArray
 from benchmarks.contest import Contest, contest
 from benchmarks.measure import compare
 from benchmarks.peers import all_peers, iceoryx, message_queue, mp_queue, ours
-from benchmarks.peers.protocol import Peer, Receiver, Sender, Wire, check, fill
+from benchmarks.peers.protocol import Peer
 from benchmarks.result import Outcome, Row, Target
 from benchmarks.stage import Role, play
+from benchmarks.traffic import Load, check_filled, send_filled
 
 SIZE, DEPTH = 1920 * 1080 * 3, 8
 FRAMES = 1200
@@ -56,47 +56,11 @@ def block(peer: Peer, frames: int) -> Mapping[str, Sequence[float]]:
     """Nanoseconds and CPU nanoseconds for each frame, of one block."""
     with ExitStack() as stack:
         wire = peer.open(stack, SIZE, DEPTH)
-        arguments = (wire, 3 * DEPTH, frames)
-        played = play([Role(sender, arguments), Role(receiver, arguments)])
-    (sender_cpu, _), (receiver_cpu, elapsed) = played.results
-    total = sender_cpu + receiver_cpu + played.overhead * 1e9
-    return {"time": [elapsed / frames], "cpu": [total / frames]}
-
-
-def sender(stack: ExitStack, wire: Wire, warm: int, frames: int) -> Callable[[], tuple[int, int]]:
-    """Fill and send."""
-    return partial(_send, wire.sender(stack), warm, frames)
-
-
-def receiver(stack: ExitStack, wire: Wire, warm: int, frames: int) -> Callable[[], tuple[int, int]]:
-    """Receive and check."""
-    return partial(_receive, wire.receiver(stack), warm, frames)
-
-
-def _send(end: Sender, warm: int, frames: int) -> tuple[int, int]:
-    _send_some(end, 0, warm)
-    cpu, began = time.process_time_ns(), time.perf_counter_ns()
-    _send_some(end, warm, frames)
-    return time.process_time_ns() - cpu, time.perf_counter_ns() - began
-
-
-def _send_some(end: Sender, first: int, count: int) -> None:
-    for number in range(first, first + count):
-        fill(end.room(), number)
-        end.send()
-
-
-def _receive(end: Receiver, warm: int, frames: int) -> tuple[int, int]:
-    _receive_some(end, 0, warm)
-    cpu, began = time.process_time_ns(), time.perf_counter_ns()
-    _receive_some(end, warm, frames)
-    return time.process_time_ns() - cpu, time.perf_counter_ns() - began
-
-
-def _receive_some(end: Receiver, first: int, count: int) -> None:
-    for number in range(first, first + count):
-        check(end.receive(), number)
-        end.done()
+        arguments = (wire, Load(3 * DEPTH, frames))
+        played = play([Role(send_filled, arguments), Role(check_filled, arguments)])
+    sent, received = played.results
+    cpu = sent.cpu + received.cpu + played.overhead * 1e9
+    return {"time": [(received.ended - received.began) / frames], "cpu": [cpu / frames]}
 
 
 def _rival(name: str) -> str:

@@ -105,5 +105,5 @@ def _open(stack: ExitStack, size: int, depth: int) -> FreshWire:
 PEER = Peer(
     "a fresh SharedMemory each", "multiprocessing.shared_memory", None,
     "https://docs.python.org/3.11/library/multiprocessing.shared_memory.html",
-    "none, but fresh pages each time", _open,
+    "none, but fresh pages each time", _open, brisk=2_000,
 )  # fmt: skip

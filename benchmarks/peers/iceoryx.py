@@ -118,13 +118,13 @@ class ServiceSender:
     """Loans and sends."""
 
     def __init__(self, publisher: Any, notifier: Any, size: int) -> None:
-        self._publisher, self._notifier, self._size = publisher, notifier, size
+        self.publisher, self._notifier, self._size = publisher, notifier, size
         self._array = ctypes.c_uint8 * size
         self._sample: Any = None
 
     def room(self) -> Bytes:
         """An array over a loan."""
-        self._sample = self._publisher.loan_slice_uninit(self._size)
+        self._sample = self.publisher.loan_slice_uninit(self._size)
         return _over(self._sample, self._array)
 
     def send(self) -> None:
@@ -135,7 +135,7 @@ class ServiceSender:
 
     def send_blank(self) -> None:
         """A loan as it is."""
-        self._publisher.loan_slice_uninit(self._size).assume_init().send()
+        self.publisher.loan_slice_uninit(self._size).assume_init().send()
         if self._notifier is not None:
             self._notifier.notify()
 
@@ -144,7 +144,7 @@ class ServiceReceiver:
     """Asks until there is a sample."""
 
     def __init__(self, subscriber: Any, size: int) -> None:
-        self._subscriber = subscriber
+        self.subscriber = subscriber
         self._array = ctypes.c_uint8 * size
         self._sample: Any = None
 
@@ -162,7 +162,7 @@ class ServiceReceiver:
         self._next().delete()
 
     def _next(self) -> Any:
-        receive = self._subscriber.receive
+        receive = self.subscriber.receive
         sample = receive()
         while sample is None:
             sample = receive()
@@ -177,10 +177,10 @@ class EventReceiver(ServiceReceiver):
         self._wait = wait
 
     def _next(self) -> Any:
-        sample = self._subscriber.receive()
+        sample = self.subscriber.receive()
         while sample is None:
             self._wait()
-            sample = self._subscriber.receive()
+            sample = self.subscriber.receive()
         return sample
 
 

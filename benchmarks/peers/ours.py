@@ -88,7 +88,10 @@ def _open(spin: float | None, stack: ExitStack, size: int, depth: int) -> Ours:
 
 
 def _peer(name: str, spin: float | None) -> Peer:
-    return Peer(name, "shmpool", None, "README.md", "none", partial(_open, spin), shared=True)
+    return Peer(
+        name, "shmpool", None, "README.md", "none", partial(_open, spin), shared=True,
+        brisk=100_000,
+    )  # fmt: skip
 
 
 OURS = _peer("shmpool", None)  # spins a little, then sleeps

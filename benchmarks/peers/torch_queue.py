@@ -87,7 +87,7 @@ class TensorReceiver:
 def _open(stack: ExitStack, size: int, depth: int) -> TensorWire:
     from torch import multiprocessing  # noqa: PLC0415  # optional
 
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
     there, back = context.Queue(), context.Queue()
     stack.callback(there.close)
     stack.callback(back.close)
@@ -97,5 +97,6 @@ def _open(stack: ExitStack, size: int, depth: int) -> TensorWire:
 PEER = Peer(
     "torch.multiprocessing", "torch", "torch",
     "https://docs.pytorch.org/docs/stable/notes/multiprocessing.html",
-    "none, but a descriptor is sent and mapped each time", _open, shared=True, many=False,
+    "none, but a descriptor is sent and mapped each time", _open,
+    shared=True, many=False, brisk=1_000,
 )  # fmt: skip
