@@ -6,12 +6,15 @@ from typing import Protocol
 
 from benchmarks import (
     control_block,
+    fan_out,
     farm_noop,
     farm_overhead,
     fence,
     full_cycle,
     full_cycle_peers,
+    hand_off,
     kill,
+    many_to_many,
     op_cost,
     op_cost_peers,
     ping_pong,
@@ -49,5 +52,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "ping_pong_peers": ping_pong_peers.run,
     "under_load": under_load.run,
     "stream": stream.run,
+    "hand_off": hand_off.run,
+    "many_to_many": many_to_many.run,
+    "fan_out": fan_out.run,
     "farm_overhead": farm_overhead.run,
 }

@@ -24,7 +24,7 @@ from benchmarks.measure import Series, compare
 from benchmarks.peers import all_peers, iceoryx, mp_queue, ours
 from benchmarks.peers.protocol import Peer, Receiver, Sender, Wire
 from benchmarks.peers.semaphores import SEMAPHORES
-from benchmarks.place import TWO_CPUS, pinned
+from benchmarks.place import TWO_CPUS, hold, pinned
 from benchmarks.result import Outcome, Row, Target
 from benchmarks.stage import Role, play
 from shmpool import Pool
@@ -53,7 +53,7 @@ def run(*, quick: bool) -> Outcome:
     floor = SEMAPHORES.name
     asleep = contest(rounds, _asleep(sleepers, quick=quick), must=(floor, _SAME_ASLEEP))
     rows = [*_awake_rows(awake), *_asleep_rows(asleep)]
-    tails = [*_tails(awake, ""), *_tails(asleep, ", asleep")]
+    tails = _tail(awake, "awake"), _tail(asleep, "asleep")
     return Outcome.of("ping_pong_peers", rows, *tails, *missing, *awake.notes, *asleep.notes)
 
 
@@ -112,7 +112,8 @@ def _trips(out: Sender, into: Receiver, turns: int, pause: int) -> list[int]:
     clock, times = time.perf_counter_ns, [0] * turns
     send, receive = out.send_blank, into.receive_blank
     for turn in range(turns):
-        _hold(pause)
+        if pause:
+            hold(pause)
         began = clock()
         send()
         receive()
@@ -129,15 +130,9 @@ def _follow(out: Sender, into: Receiver, trips: Trips) -> None:
 def _answers(out: Sender, into: Receiver, turns: int, pause: int) -> None:
     for _turn in range(turns):
         into.receive_blank()
-        _hold(pause)
+        if pause:
+            hold(pause)
         out.send_blank()
-
-
-def _hold(pause: int) -> None:
-    """Stay awake so long."""
-    until = time.perf_counter_ns() + pause
-    while pause and time.perf_counter_ns() < until:
-        pass
 
 
 def block_of_one(trips: Trips) -> Mapping[str, Sequence[float]]:
@@ -211,9 +206,8 @@ def _others(found: Contest) -> list[tuple[str, Series]]:
     return [(name, each["time"]) for name, each in found.series.items() if name not in mine]
 
 
-def _tails(found: Contest, how: str) -> list[str]:
-    return [
-        f"p50, p99, p99.9 in us: {name}{how}: "
-        + ", ".join(f"{each['time'].percentile(p) / 1000:.2f}" for p in (50, 99, 99.9))
-        for name, each in found.series.items()
-    ]
+def _tail(found: Contest, how: str) -> str:
+    tails = (
+        f"{name} {each['time'].percentile(99.9) / 1000:,.1f}" for name, each in found.series.items()
+    )
+    return f"p99.9 in us, {how}: {'; '.join(tails)}"

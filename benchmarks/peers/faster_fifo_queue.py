@@ -46,6 +46,10 @@ class FifoSender:
         """The array, always the same."""
         return self._array
 
+    def adopt(self, array: Bytes) -> None:
+        """Take another's array instead."""
+        self._array = array
+
     def send(self) -> None:
         """Put its bytes."""
         self._queue.put(self._array.tobytes(), timeout=30)
@@ -78,7 +82,8 @@ def as_it_is(data: Any) -> Any:
     return data
 
 
-def _open(stack: ExitStack, size: int, depth: int) -> FifoWire:
+def open_fifo(stack: ExitStack, size: int, depth: int) -> FifoWire:
+    """A wire."""
     import faster_fifo  # noqa: PLC0415  # optional
     import faster_fifo_reduction  # noqa: F401, PLC0415  # teaches multiprocessing to pickle it
 
@@ -90,5 +95,5 @@ def _open(stack: ExitStack, size: int, depth: int) -> FifoWire:
 PEER = Peer(
     "faster-fifo", "faster_fifo", "faster-fifo",
     "https://github.com/alex-petrenko/faster-fifo#readme",
-    "3: into bytes, into the ring, out of it", _open,
+    "3: into bytes, into the ring, out of it", open_fifo,
 )  # fmt: skip

@@ -51,6 +51,10 @@ class QueueSender:
         self._array = np.empty(self._size, np.uint8)
         return self._array
 
+    def adopt(self, array: Bytes) -> None:
+        """Take another's array instead."""
+        self._array = array
+
     def send(self) -> None:
         """Put it."""
         self._queue.put(self._array)
@@ -110,6 +114,10 @@ class PipeSender:
         """The array, always the same."""
         return self._array
 
+    def adopt(self, array: Bytes) -> None:
+        """Take another's array instead."""
+        self._array = array
+
     def send(self) -> None:
         """Write it."""
         self._writer.send_bytes(self._array.data)
@@ -144,14 +152,16 @@ def _open_queue(stack: ExitStack, size: int, depth: int) -> QueueWire:
     return QueueWire(queue, size)
 
 
-def _open_simple(stack: ExitStack, size: int, depth: int) -> QueueWire:
+def open_simple(stack: ExitStack, size: int, depth: int) -> QueueWire:
+    """A wire."""
     del depth  # as much as a pipe holds
     queue = CONTEXT.SimpleQueue()
     stack.callback(queue.close)
     return QueueWire(queue, size)
 
 
-def _open_pipe(stack: ExitStack, size: int, depth: int) -> PipeWire:
+def open_pipe(stack: ExitStack, size: int, depth: int) -> PipeWire:
+    """A wire."""
     del depth
     reader, writer = CONTEXT.Pipe(duplex=False)
     stack.callback(reader.close)
@@ -165,9 +175,9 @@ QUEUE = Peer(
 )  # fmt: skip
 SIMPLE_QUEUE = Peer(
     "multiprocessing.SimpleQueue", "multiprocessing", None, _PAGE,
-    "4: into the pickle, into the pipe, out of it, out of the pickle", _open_simple,
+    "4: into the pickle, into the pipe, out of it, out of the pickle", open_simple,
 )  # fmt: skip
 PIPE = Peer(
     "multiprocessing.Pipe", "multiprocessing", None, _PAGE,
-    "3: into the pipe, out of it, into the array", _open_pipe, many=False,
+    "3: into the pipe, out of it, into the array", open_pipe, many=False,
 )  # fmt: skip
