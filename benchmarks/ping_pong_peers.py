@@ -46,7 +46,7 @@ class Trips:
 
 def run(*, quick: bool) -> Outcome:
     """Blocks of round trips, all processes fresh in each."""
-    rounds = 1 if quick else 7
+    rounds = 1 if quick else 5
     peers, missing = all_peers.present()
     awake = contest(rounds, _awake(peers, quick=quick), must=(LINE, _SAME, ours.OURS.name))
     sleepers = [peer for peer in peers if peer is not iceoryx.POLLING]

@@ -108,11 +108,11 @@ class Peer:
         return None if found == wanted else f"{self.distribution} is {found}, not {wanted}"
 
 
-def pins() -> dict[str, str]:
-    """The versions that pyproject.toml pins, by distribution."""
-    extras = tomllib.loads(_PYPROJECT.read_text())["project"]["optional-dependencies"]
-    requirements = (each for extra in _EXTRAS for each in extras[extra])
-    return {name: version for name, _, version in (each.partition("==") for each in requirements)}
+def pins(*extras: str) -> dict[str, str]:
+    """The versions that pyproject.toml pins, by distribution; of all peers if none is named."""
+    table = tomllib.loads(_PYPROJECT.read_text())["project"]["optional-dependencies"]
+    pinned = (each.partition("==") for extra in extras or _EXTRAS for each in table[extra])
+    return {name: version for name, _, version in pinned}
 
 
 def fill(frame: Bytes, number: int) -> None:
