@@ -10,6 +10,7 @@ from threading import Event
 
 import numpy as np
 import pytest
+
 from benchmarks import many_to_many, stream
 from benchmarks.contest import contest
 from benchmarks.peers import all_peers, fans, mp_queue, ours
