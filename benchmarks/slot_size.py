@@ -22,11 +22,11 @@ def run(*, quick: bool) -> Outcome:
         pools = [_pool(stack, size) for size in SIZES]
         other = stack.enter_context(peer(build, *[pool.name for pool in pools]))
         sides = [rally.block(other, pool.name, partial(rally.play, pool), turns) for pool in pools]
-        small, *others = interleave(rounds, *sides)
+        small, *larger = interleave(rounds, *sides)
     flat = Target("ratio", at_least=0.9, at_most=1.1)
     rows = [Row.of(f"a slot of {SIZES[0]}", small, "us")]
-    for size, other in zip(SIZES[1:], others, strict=True):
-        rows.append(Row.of(f"a slot of {size}", other, "us", compare(other, small), flat))
+    for size, series in zip(SIZES[1:], larger, strict=True):
+        rows.append(Row.of(f"a slot of {size}", series, "us", compare(series, small), flat))
     return Outcome.of("slot_size", rows)
 
 
