@@ -1,12 +1,16 @@
-"""The floors as blocks of a contest: a cache line in C, and two bare semaphores."""
+"""The floors as blocks of a contest: a cache line in C, and the memory itself."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.floors import SIZE, floor
 from benchmarks.place import TWO_CPUS, pinned
@@ -43,3 +47,38 @@ def follow(
     side = stack.enter_context(floor(library, memory))
     stack.enter_context(pinned(TWO_CPUS[1]))
     return partial(side.echo, turns)
+
+
+def memory(buffers: int, size: int, turns: int, *, copies: bool) -> Mapping[str, Sequence[float]]:
+    """Nanoseconds in which one process fills a buffer, or copies into it, one after another."""
+    played = play([Role(handle, (buffers, size, turns, copies))])
+    (spent,) = played.results
+    return {"time": [spent / turns]}
+
+
+def handle(
+    stack: ExitStack,
+    buffers: int,
+    size: int,
+    turns: int,
+    copies: bool,  # noqa: FBT001  # a role's arguments are positional
+) -> Callable[[], int]:
+    """Private memory, all of it touched before."""
+    del stack
+    fresh = [np.ones(size, np.uint8) for _ in range(buffers)]
+    source = np.ones(size, np.uint8)
+    return partial(_copy if copies else _fill, fresh, source, turns)
+
+
+def _fill(buffers: list[NDArray[np.uint8]], _source: NDArray[np.uint8], turns: int) -> int:
+    began = time.perf_counter_ns()
+    for turn in range(turns):
+        buffers[turn % len(buffers)][:] = turn & 255
+    return time.perf_counter_ns() - began
+
+
+def _copy(buffers: list[NDArray[np.uint8]], source: NDArray[np.uint8], turns: int) -> int:
+    began = time.perf_counter_ns()
+    for turn in range(turns):
+        np.copyto(buffers[turn % len(buffers)], source)
+    return time.perf_counter_ns() - began

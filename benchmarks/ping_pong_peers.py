@@ -58,17 +58,17 @@ def run(*, quick: bool) -> Outcome:
 
 
 def _awake(peers: Sequence[Peer], *, quick: bool) -> dict[str, Side]:
-    trips = Trips(50, 200) if quick else Trips(500, 10_000)
-    few = trips if quick else Trips(100, 1_000)
+    trips = Trips(50, 200) if quick else Trips(500, 3_000)
+    few = trips if quick else Trips(50, 300)
     sides: dict[str, Side] = {LINE: partial(_line, trips.counted)}
     sides[_SAME] = partial(block_of_one, trips)
     for peer in (ours.OURS, *peers):
-        sides[peer.name] = partial(block, peer, trips if peer.brisk > 2_000 else few)
+        sides[peer.name] = partial(block, peer, trips if peer.brisk > 1_000 else few)
     return sides
 
 
 def _asleep(peers: Sequence[Peer], *, quick: bool) -> dict[str, Side]:
-    trips = Trips(10, 30 if quick else 500, _PAUSE)
+    trips = Trips(10, 30 if quick else 300, _PAUSE)
     sides: dict[str, Side] = {_SAME_ASLEEP: partial(block_of_one, trips)}
     for peer in (SEMAPHORES, ours.ASLEEP, *peers):
         sides[peer.name] = partial(block, peer, trips)

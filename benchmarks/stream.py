@@ -13,7 +13,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.contest import Contest, contest
+from benchmarks.contest import Contest, Side, contest
+from benchmarks.floor_roles import memory
 from benchmarks.measure import compare
 from benchmarks.peers import all_peers, iceoryx, message_queue, mp_queue, ours
 from benchmarks.peers.protocol import Peer
@@ -25,6 +26,16 @@ SIZE, DEPTH = 1920 * 1080 * 3, 8
 FRAMES = 1200
 SLOW = 150  # frames, of those that copy, or need a millisecond for a message of any size
 
+# What the memory allows: one process, no message.
+_FLOORS: dict[str, Side] = {
+    "floor: one process fills one buffer": partial(memory, 1, SIZE, 200, copies=False),
+    f"floor: one process fills {DEPTH} in turn": partial(memory, DEPTH, SIZE, 200, copies=False),
+    f"floor: one process copies into {DEPTH} in turn": partial(
+        memory, DEPTH, SIZE, 200, copies=True
+    ),
+}
+
+_UNRIVALLED = {ours.OURS.name, ours.ASLEEP.name, *_FLOORS}
 _TARGETS = {
     iceoryx.EVENTS.name: 1.0,
     iceoryx.POLLING.name: 1.0,
@@ -37,7 +48,7 @@ def run(*, quick: bool) -> Outcome:
     """Blocks of many frames, all processes fresh in each."""
     rounds = 1 if quick else 5
     peers, missing = all_peers.present()
-    sides = {
+    sides: dict[str, Side] = _FLOORS | {
         peer.name: partial(block, peer, 30 if quick else _frames(peer))
         for peer in (ours.OURS, ours.ASLEEP, *peers)
     }
@@ -75,7 +86,7 @@ def _rival(name: str) -> str:
 def _time_rows(found: Contest) -> Iterator[Row]:
     for name, series in found.series.items():
         times, ratio, target = series["time"], None, None
-        if name not in {ours.OURS.name, ours.ASLEEP.name}:
+        if name not in _UNRIVALLED:
             ratio = compare(times, found.of(_rival(name), "time"))
             target = Target("ratio", at_least=_TARGETS[name]) if name in _TARGETS else None
         yield Row.of(f"frames/s: {name}", times.map(_per_second), "1/s", ratio, target)
@@ -83,8 +94,10 @@ def _time_rows(found: Contest) -> Iterator[Row]:
 
 def _cpu_rows(found: Contest) -> Iterator[Row]:
     for name, series in found.series.items():
+        if name in _FLOORS:
+            continue
         cpu, ratio, target = series["cpu"], None, None
-        if name not in {ours.OURS.name, ours.ASLEEP.name}:
+        if name not in _UNRIVALLED:
             ratio = compare(cpu, found.of(_rival(name), "cpu"))
             target = Target("ratio", at_least=1.0) if name.startswith("iceoryx2") else None
         yield Row.of(f"CPU for a frame: {name}", cpu, "us", ratio, target)
