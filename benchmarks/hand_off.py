@@ -29,14 +29,14 @@ SIZES = {
     "64 MiB": 64 * _MIB, "256 MiB": 256 * _MIB,
 }  # fmt: skip
 _QUICK = ("4 KiB", "16 MiB")
-_COPIED = 1 << 30  # bytes of messages in a block, at most, ...
-_TURNS = 200  # ... and so many messages
+_COPIED = 1 << 29  # bytes of messages in a block, at most, ...
+_TURNS = 100  # ... and so many messages
 _LEAST = "4 KiB"
 
 
 def run(*, quick: bool) -> Outcome:
     """All peers at each size, and those that copy nothing also untouched."""
-    rounds = 1 if quick else 5
+    rounds = 1 if quick else 3
     peers, missing = all_peers.present()
     peers = [ours.ASLEEP, *(peer for peer in peers if peer is not iceoryx.POLLING)]
     sizes = _QUICK if quick else tuple(SIZES)
@@ -61,7 +61,7 @@ def run(*, quick: bool) -> Outcome:
 
 
 def _turns(size: int, *, quick: bool) -> int:
-    return 3 if quick else max(4, min(_TURNS, _COPIED // size))
+    return 3 if quick else max(3, min(_TURNS, _COPIED // size))
 
 
 def block(peer: Peer, size: int, turns: int) -> Mapping[str, Sequence[float]]:
