@@ -6,12 +6,13 @@ import os
 import signal
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from threading import Event
 
 import numpy as np
 import pytest
 
-from benchmarks import many_to_many, stream
+from benchmarks import catalogue, many_to_many, stream
 from benchmarks.contest import contest
 from benchmarks.peers import all_peers, fans, mp_queue, ours
 from benchmarks.peers.protocol import check, fill, pins, read
@@ -76,6 +77,12 @@ def test_a_message_that_is_another_s_is_noticed(at):
 def test_every_pinned_peer_is_one_that_is_measured():
     """And the other way round: no extra is installed for nothing, none is measured unpinned."""
     assert set(pins()) == {peer.distribution for peer in all_peers.PEERS if peer.distribution}
+
+
+def test_every_benchmark_is_explained():
+    """The table of benchmarks/README.md names each that can be run."""
+    page = (Path(catalogue.__file__).parent / "README.md").read_text()
+    assert [name for name in catalogue.BENCHMARKS if f"| `{name}` |" not in page] == []
 
 
 def test_what_is_not_installed_is_skipped_with_a_reason():
