@@ -108,7 +108,7 @@ class ServiceWire:
         return node.service_builder(iox2.ServiceName.new("bell")).event().open_or_create()
 
 
-def _over(sample: Any, kind: Any) -> Bytes:
+def over(sample: Any, kind: Any) -> Bytes:
     """What `np.frombuffer(sample.payload().as_memory_view())` gives, in half the time."""
     array: Bytes = np.frombuffer(kind.from_address(sample.payload_ptr), np.uint8)
     return array
@@ -125,7 +125,7 @@ class ServiceSender:
     def room(self) -> Bytes:
         """An array over a loan."""
         self._sample = self.publisher.loan_slice_uninit(self._size)
-        return _over(self._sample, self._array)
+        return over(self._sample, self._array)
 
     def send(self) -> None:
         """Send it, and ring."""
@@ -151,7 +151,7 @@ class ServiceReceiver:
     def receive(self) -> Bytes:
         """An array over the sample."""
         self._sample = self._next()
-        return _over(self._sample, self._array)
+        return over(self._sample, self._array)
 
     def done(self) -> None:
         """Give the sample back."""
