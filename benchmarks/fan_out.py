@@ -19,7 +19,7 @@ from benchmarks.traffic import Load, check_filled, send_filled
 
 SIZE, DEPTH = 1920 * 1080 * 3, 8
 READERS = (1, 2, 4, 8)
-_FRAMES = 300
+_FRAMES = 150
 
 
 def run(*, quick: bool) -> Outcome:

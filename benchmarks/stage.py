@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeAlias
 
-from benchmarks.peers.protocol import CONTEXT
+from benchmarks.peers.protocol import CONTEXT, ON_MEETING
 
 LIMIT = 40.0  # seconds for each step: starting, playing, ending
 
@@ -48,7 +48,9 @@ def play(roles: Sequence[Role], limit: float = LIMIT) -> Played:
     """Have the roles played. Raises FailedError; no process is left either way."""
     with ExitStack() as stack:
         actors = [_Actor(stack, role) for role in roles]
-        _gather(actors, limit)
+        _gather(actors, limit)  # all ends are there
+        _cue(actors)
+        _gather(actors, limit)  # and have met
         before = time.process_time()
         _cue(actors)
         results = _gather(actors, limit)
@@ -111,6 +113,9 @@ def _act(director: Connection, role: Role) -> None:
     try:
         with ExitStack() as stack:
             action = role.build(stack, *role.arguments)
+            _answer_and_wait(director, None)
+            while ON_MEETING:
+                ON_MEETING.pop()()
             _answer_and_wait(director, None)
             _answer_and_wait(director, action())
             del action  # and with it what holds the memory that is closed now

@@ -4,8 +4,8 @@ https://github.com/eclipse-iceoryx/iceoryx2/tree/main/examples/python: in
 publish_subscribe_dynamic_data slices are loaned without initializing them, with an
 `initial_max_slice_len`; event shows `Listener.timed_wait()`. FAQ.md says how to bound the memory,
 and that what is sent before the subscriber is connected is lost; so nobody sends here before
-both ends are there. An array over a sample that was deleted goes on to read the messages that
-come after it.
+both ends are there, and the subscriber has received once. An array over a sample that was
+deleted goes on to read the messages that come after it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.protocol import Bytes, Peer
+from benchmarks.peers.protocol import ON_MEETING, Bytes, Peer
 
 _MEMORY = Path("/dev/shm")  # noqa: S108  # where it puts its segments
 _PATIENCE = 30  # seconds
@@ -68,6 +68,9 @@ class ServiceWire:
         node = self._node(stack)
         subscriber = self._service(iox2, node).subscriber_builder().create()
         stack.callback(subscriber.delete)
+        # It connects when it first receives. Until then a publisher whose buffer is full does not
+        # wait for it, RetryUntilDelivered or not: it loses the message.
+        ON_MEETING.append(subscriber.receive)
         if not self.events:
             return ServiceReceiver(subscriber, self.size)
         listener = self._event(iox2, node).listener_builder().create()

@@ -29,6 +29,10 @@ Bytes: TypeAlias = NDArray[np.uint8]
 CONTEXT: ForkServerContext = get_context("forkserver")
 CONTEXT.set_forkserver_preload(["numpy", "shmpool", "benchmarks.stage", "benchmarks.traffic"])
 
+# What an end of this process has still to do when the other ends are there, before any message.
+# Every block is in processes of its own, so these are the block's.
+ON_MEETING: list[Callable[[], object]] = []
+
 _EXTRAS = ("bench", "bench-torch")
 _PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 _NUMBER = struct.Struct("<Q")
