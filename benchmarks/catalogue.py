@@ -5,15 +5,20 @@ from __future__ import annotations
 from typing import Protocol
 
 from benchmarks import (
+    cold_start,
+    contention,
     control_block,
     farm_noop,
     farm_overhead,
     fence,
     full_cycle,
     kill,
+    memory_at_rest,
     op_cost,
     ping_pong,
     ping_pong_asleep,
+    recovery,
+    slot_count,
     slot_size,
     warm_reuse,
 )
@@ -40,4 +45,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "control_block": control_block.run,
     "farm_noop": farm_noop.run,
     "farm_overhead": farm_overhead.run,
+    "recovery": recovery.run,
+    "cold_start": cold_start.run,
+    "memory_at_rest": memory_at_rest.run,
+    "contention": contention.run,
+    "slot_count": slot_count.run,
 }
