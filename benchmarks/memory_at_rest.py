@@ -16,7 +16,8 @@ from benchmarks import task
 from benchmarks.crews import CREWS
 from benchmarks.measure import Series
 from benchmarks.peers import slab_simple_queue
-from benchmarks.result import Outcome, Row, Side, Words
+from benchmarks.result import Outcome, Row, Words
+from benchmarks.sides import Side
 from benchmarks.task import SIZE, Run
 
 WORKERS = 2

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.result import Outcome, Row
+from benchmarks.result import UNITS, Outcome, Row
 
 HEADINGS = ("name", "median", "p5", "p99", "unit", "ratio", "(pairs)", "target", "reached")
 _WIDTHS = (50, 9, 9, 9, 5, 6, 12, 16, 7)
@@ -42,7 +42,21 @@ def number(value: float) -> str:
     """Three digits, or a whole number."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def amount(value: float, unit: str) -> str:
+    """With its unit; a time in whichever unit makes it short.
+
+    >>> amount(0.64, "us"), amount(2413, "ms"), amount(73, "KiB")
+    ('640 ns', '2.41 s', '73 KiB')
+    """
+    if unit not in UNITS:
+        return f"{number(value)} {unit}"
+    nanoseconds = value * UNITS[unit]
+    fitting = [name for name, size in UNITS.items() if abs(nanoseconds) >= size] or ["ns"]
+    text = number(nanoseconds / UNITS[fitting[-1]])
+    return f"{text} {fitting[-1].replace('u', 'µ')}"
 
 
 def as_json(outcome: Outcome, seconds: float) -> dict[str, Any]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self, TypeAlias
+from typing import Literal, NamedTuple, Self
 
 from benchmarks.measure import Ratio, Series
-
-# Whose number a row is: decides its colour, and which rows a plot compares.
-Side: TypeAlias = Literal["ours", "peer", "floor"]
+from benchmarks.sides import Side, side_of
 
 # Nanoseconds in a unit of time; 1 where samples are in the unit already.
 UNITS = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
@@ -65,7 +63,7 @@ class Row:
         """Sum up samples: nanoseconds where `unit` is one of time, else in that unit."""
         median, p5, p99 = (series.percentile(p) / UNITS.get(unit, 1.0) for p in (50, 5, 99))
         samples = sum(block.size for block in series.blocks)
-        side = side or ("floor" if name.startswith("floor") else "ours")
+        side = side or side_of(name)
         return cls(name, median, p5, p99, unit, samples, ratio, target, side, line, at)
 
     @property

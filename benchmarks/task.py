@@ -44,6 +44,10 @@ class Crew:
         return None
 
 
+class WrongResultError(Exception):
+    """The result of one job was given for another's."""
+
+
 def mark(job: int, frame: Bytes) -> None:
     """What a farm's worker does: both ends of the frame say whose it is."""
     frame[0], frame[-1] = job & 255, job >> 8 & 255
@@ -68,6 +72,6 @@ def some(count: int) -> Iterator[range]:
 
 
 def check(job: int, frame: Bytes) -> None:
-    """Raise AssertionError unless this is the result of that job."""
+    """Raise WrongResultError unless this is the result of that job."""
     if frame[0] != job & 255 or frame[-1] != job >> 8 & 255 or frame.nbytes != SIZE:
-        raise AssertionError(f"not the result of job {job}: {frame[0]}, {frame[-1]}")
+        raise WrongResultError(f"not the result of job {job}: {frame[0]}, {frame[-1]}")
