@@ -98,14 +98,14 @@ def _rows_as_table(rows: Sequence[Found]) -> str:
 
 def _cells(row: Found) -> list[str]:
     ratio, target = row["ratio"], row["target"] or ""
-    name = {"ours": f"**{row['name']}**", "floor": f"*{row['name']}*"}
+    mark = {"ours": "**", "floor": "*"}.get(row.get("side", ""), "")
     reached = {None: "", True: "reached", False: "**missed**"}[row["reached"]]
     return [
-        name.get(row.get("side", ""), row["name"]),
+        f"{mark}{row['name']}{mark}",
         *(report.amount(row[at], row["unit"]) for at in ("median", "p5", "p99")),
         report.number(ratio["value"]) if ratio else "",
-        f"{report.number(ratio['low'])} – {report.number(ratio['high'])}" if ratio else "",
-        target.replace("<=", "≤").replace(">=", "≥").replace(" .. ", " – "),
+        f"{report.number(ratio['low'])} .. {report.number(ratio['high'])}" if ratio else "",
+        target.replace("<=", "≤").replace(">=", "≥"),
         reached,
     ]
 
@@ -116,50 +116,34 @@ def _words_as_table(words: Sequence[Found]) -> str:
 
 
 def _as_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    right = [bool(number) and name != "what happens" for number, name in enumerate(head)]
-    rule = ["---:" if each else "---" for each in right]
+    rule = ["---:" if number > 0 and len(head) > 2 else "---" for number in range(len(head))]
     lines = [head, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _machine(results: Results) -> str:
     about = results.machine
-    peers = ", ".join(f"{name} {version}" for name, version in about["peers"].items() if version)
-    absent = ", ".join(name for name, version in about["peers"].items() if not version)
-    load = " / ".join(f"{each:.2f}" for each in about["load_average"])
-    after = " / ".join(f"{each:.2f}" for each in results.afterwards.get("load_average", ()))
-    changed = about.get("changed_files")
+    peers = {name: version for name, version in about["peers"].items() if version}
+    absent = [name for name, version in about["peers"].items() if not version]
+    base = {name: about[name] for name in ("shmpool", "python", "numpy", "posix_ipc")}
+    changed = f", and {about['changed_files']} changed files" * bool(about.get("changed_files"))
+    cpu = f"{about['cpu']}, {about['usable_cores']} CPUs, last cache {about['last_level_cache']}"
     rows = [
-        ["results", f"[{results.file}]({{root}}{results.file})" + (" (quick!)" * results.quick)],
+        ["results", f"[{results.file}](../{results.file})" + ", quick: worthless" * results.quick],
         ["date", about["date"]],
-        ["machine", f"{about['cpu']}, {about['usable_cores']} CPUs, last cache "
-                    f"{about['last_level_cache']}, Linux {about['kernel']}"],
-        ["load before, after", f"{load}; {after or 'unknown'} (1, 5, 15 minutes)"],
-        ["commit", f"{about['commit'] or 'unknown'}"
-                   + (f", and {changed} changed files" if changed else "")],
-        ["versions", f"shmpool {about['shmpool']}, Python {about['python']}, numpy "
-                     f"{about['numpy']}, posix_ipc {about['posix_ipc']}; {peers or 'no peers'}"],
-    ]  # fmt: skip
-    if absent:
-        rows.append(["not installed", absent])
-    return _as_table(["what", "on this page"], rows).replace("---:", "---")
+        ["machine", f"{cpu}, Linux {about['kernel']}"],
+        ["load averages before", _load(about)],
+        ["load averages after", _load(results.afterwards)],
+        ["commit", f"{about['commit'] or 'unknown'}{changed}"],
+        ["versions", ", ".join(f"{name} {version}" for name, version in (base | peers).items())],
+        ["not installed", ", ".join(absent) or "none"],
+    ]
+    return _as_table(["what", "on this page"], rows)
 
 
-_FACTS: dict[str, Callable[[Results], str]] = {
-    "machine": lambda results: _machine(results).replace("{root}", "../"),
-    "file": lambda results: results.file,
-    "where": lambda results: (
-        f"{results.machine['usable_cores']} CPUs ({results.machine['cpu']}, "
-        f"Linux {results.machine['kernel']}, Python {results.machine['python']})"
-    ),
-    "some": lambda _: str(SOME),
-    "missed": lambda results: _missed(results),
-}
-_VALUES: dict[str, Callable[[Found], str]] = {
-    "median": lambda row: report.amount(row["median"], row["unit"]),
-    "p99": lambda row: report.amount(row["p99"], row["unit"]),
-    "ratio": lambda row: report.number(row["ratio"]["value"]),
-}
+def _load(about: Found) -> str:
+    averages = ", ".join(f"{each:.2f}" for each in about.get("load_average", ()))
+    return f"{averages} (1, 5, 15 minutes)" if averages else "unknown"
 
 
 def _missed(results: Results) -> str:
@@ -176,6 +160,23 @@ def _missed(results: Results) -> str:
 def _aimed(row: Found) -> str:
     of = row["target"].partition(" ")[0]
     return _VALUES[of](row)
+
+
+_FACTS: dict[str, Callable[[Results], str]] = {
+    "machine": _machine,
+    "file": lambda results: results.file,
+    "where": lambda results: (
+        f"{results.machine['usable_cores']} CPUs ({results.machine['cpu']}, "
+        f"Linux {results.machine['kernel']}, Python {results.machine['python']})"
+    ),
+    "some": lambda _: str(SOME),
+    "missed": _missed,
+}
+_VALUES: dict[str, Callable[[Found], str]] = {
+    "median": lambda row: report.amount(row["median"], row["unit"]),
+    "p99": lambda row: report.amount(row["p99"], row["unit"]),
+    "ratio": lambda row: report.number(row["ratio"]["value"]),
+}
 
 
 def performance(results: Results) -> str:

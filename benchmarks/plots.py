@@ -53,11 +53,11 @@ def _save(benchmark: Found, rows: list[Found], path: Path) -> None:
     import matplotlib as mpl  # noqa: PLC0415 - an extra, and slow to import
 
     mpl.use("Agg")
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot as plt  # noqa: PLC0415
 
     sweep = all(row.get("at") is not None for row in rows)
-    with pyplot.rc_context(_STYLE):
-        figure, axes = pyplot.subplots(figsize=(8, 3.6 if sweep else 1.1 + 0.3 * len(rows)))
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(8, 3.6 if sweep else 1.1 + 0.3 * len(rows)))
         if sweep:
             _curves(axes, rows, benchmark.get("axis", ""))
         else:
@@ -66,7 +66,7 @@ def _save(benchmark: Found, rows: list[Found], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         about = {"Date": None} if path.suffix == ".svg" else None
         figure.savefig(path, dpi=110, metadata=about, bbox_inches="tight")
-        pyplot.close(figure)
+        plt.close(figure)
 
 
 def _scaled(row: Found) -> tuple[float, float, float]:
