@@ -1,10 +1,12 @@
 """What shmpool costs, measured beside what it has to be compared with.
 
-    python -m benchmarks [NAME ...] [--quick] [--json FILE] [--list]
+    python -m benchmarks [--only NAME ...] [--quick] [--json FILE] [--list]
+    python -m benchmarks.page RESULTS.json
 
 Floors, nothing imports upward:
-    measure, machine, place, floors < result, peer < rally
+    measure, machine, place, floors, sides, task < result, peer, deadly, peers < rally, crews
     < op_cost, full_cycle, ping_pong, ping_pong_asleep, slot_size, warm_reuse, kill,
-      control_block, farm_overhead
-    < catalogue < report < __main__
+      control_block, farm_noop, farm_overhead, recovery, cold_start, memory_at_rest,
+      contention, slot_count
+    < catalogue < report < plots < page, __main__
 """

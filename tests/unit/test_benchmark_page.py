@@ -20,7 +20,8 @@ from benchmarks.task import Crew
 MACHINE = {
     "date": "2030-01-02T03:04:05+00:00", "cpu": "Abacus", "usable_cores": 2,
     "last_level_cache": "1K", "kernel": "7.0", "python": "3.11.0", "numpy": "2.0",
-    "commit": "c0ffee", "posix_ipc": "1.1", "shmpool": "0.1", "load_average": [0.5, 0.25, 0.125], "changed_files": 0,
+    "commit": "c0ffee",
+    "posix_ipc": "1.1", "shmpool": "0.1", "load_average": [0.5, 0.25, 0.125], "changed_files": 0,
     "peers": {"turtle": "1.2.3", "unicorn": None},
 }  # fmt: skip
 
