@@ -49,7 +49,7 @@ def run(*, quick: bool) -> Outcome:
     ours = Series(tuple(block for farm in farmed for block in farm.blocks))
     rows = [Row.of("Farm.map", ours, "us"), _executor(rounds, share), *rows]
     note = f"{WORKERS} workers, {SLOTS} slots, results of {SIZE >> 10} KiB; for each job"
-    beside = "each peer has taken turns with a farm of its own, of which Farm.map is the sum"
+    beside = "each peer has taken turns with a farm of its own; Farm.map is all of those farms"
     return Outcome.of("farm_noop", rows, note, beside, words=words)
 
 

@@ -82,7 +82,7 @@ def section(results: Results, name: str, folder: Path) -> str:
         return f"`{name}` is not in {results.file}.\n"
     found = results.benchmarks[name]
     parts = [_rows_as_table(found["rows"]), _words_as_table(found.get("words", ()))]
-    parts += ["\n".join(f"- {note[:1].upper()}{note[1:]}." for note in found["notes"])]
+    parts += ["\n".join(f"- {note}" for note in found["notes"])]
     depth = "../" * len(folder.relative_to(ROOT).parts)
     for picture in plots.pictures(found, results.path.with_suffix("")):
         place = f"{depth}{picture.relative_to(ROOT).as_posix()}"
@@ -97,7 +97,7 @@ def _rows_as_table(rows: Sequence[Found]) -> str:
 
 
 def _cells(row: Found) -> list[str]:
-    ratio, target = row["ratio"], row["target"] or ""
+    ratio = row["ratio"]
     mark = {"ours": "**", "floor": "*"}.get(row.get("side", ""), "")
     reached = {None: "", True: "reached", False: "**missed**"}[row["reached"]]
     return [
@@ -105,9 +105,16 @@ def _cells(row: Found) -> list[str]:
         *(report.amount(row[at], row["unit"]) for at in ("median", "p5", "p99")),
         report.number(ratio["value"]) if ratio else "",
         f"{report.number(ratio['low'])} .. {report.number(ratio['high'])}" if ratio else "",
-        target.replace("<=", "≤").replace(">=", "≥"),
+        _target(row) if row["target"] else "",
         reached,
     ]
+
+
+def _target(row: Found) -> str:
+    """With its unit, where it is not of a ratio."""
+    words = row["target"].replace("<=", "≤").replace(">=", "≥")
+    unit = "" if words.startswith("ratio") else f" {row['unit'].replace('us', 'µs')}"
+    return f"{words}{unit}"
 
 
 def _words_as_table(words: Sequence[Found]) -> str:
@@ -149,7 +156,7 @@ def _load(about: Found) -> str:
 def _missed(results: Results) -> str:
     """All targets that this run has missed, as a list."""
     lines = [
-        f"- `{name}`: {row['name']}: {row['target']}, found {_aimed(row)}"
+        f"- `{name}`: {row['name']}: {_target(row)}, found {_aimed(row)}"
         for name, found in results.benchmarks.items()
         for row in found["rows"]
         if row["reached"] is False

@@ -84,10 +84,10 @@ def test_a_section_shows_rows_words_notes_and_pictures(results: page.Results) ->
     assert "| **hare** | 2 µs | 1.1 µs | 2.98 µs | 20 | 18 .. 25 | ratio ≥ 15 | reached |" in text
     assert "| *floor: light* |" in text
     assert "| tortoise | 40 µs |" in text
-    assert "median ≤ 7 | **missed** |" in text
+    assert "median ≤ 7 µs | **missed** |" in text
     assert "| **a \\| b** |" in text
     assert "| unicorn | skipped: it is not installed |" in text
-    assert "- On grass." in text
+    assert "- on grass" in text
     assert "(../results/toy/race.svg)" in text
     assert "--only race`, 2 s." in text
 
@@ -112,7 +112,7 @@ def test_the_page_says_where_and_what_was_missed(results: page.Results) -> None:
         "0.50, 0.25, 0.12",
     ):
         assert fact in text
-    assert text.splitlines()[-1] == "- `race`: tortoise: median <= 7, found 40 µs"
+    assert text.splitlines()[-1] == "- `race`: tortoise: median ≤ 7 µs, found 40 µs"
 
 
 def test_the_command_makes_everything_of_one_file(
