@@ -176,6 +176,7 @@ _FACTS: dict[str, Callable[[Results], str]] = {
         f"{results.machine['usable_cores']} CPUs ({results.machine['cpu']}, "
         f"Linux {results.machine['kernel']}, Python {results.machine['python']})"
     ),
+    "load": lambda results: f"{results.machine['load_average'][0]:.1f}",
     "some": lambda _: str(SOME),
     "missed": _missed,
 }
