@@ -6,13 +6,13 @@ PYTHON ?= python3
 FARM ?= --frames 96 --size 480x270 film.mp4
 TEST ?=
 BENCH ?=
-PEERS ?= bench bench-torch
+PEERS ?= bench bench-farm bench-torch
 BIN = .venv/bin
 SOURCES = pyproject.toml $(wildcard shmpool/_csrc/*)
 C_FLAGS = -std=c11 -O2 -fPIC -Wall -Wextra -Werror -D_GNU_SOURCE -c -o /dev/null \
   -Ishmpool/_csrc
 
-.PHONY: farm test prove lint c-lint bench clean system test-system
+.PHONY: farm test prove lint c-lint bench bench-quick clean system test-system
 
 farm: .venv/film.done
 	$(BIN)/python -m workers.film $(FARM)
@@ -38,6 +38,10 @@ c-lint: .venv/test.done
 bench: .venv/bench.done
 	$(BIN)/python -m benchmarks $(BENCH)
 
+# Two minutes: does every benchmark run, and hold what holds on every machine?
+bench-quick: .venv/test.done
+	$(BIN)/python -m benchmarks --quick
+
 # What pip cannot bring: a C compiler, Python's headers and its venv module.
 system:
 	@command -v cc >/dev/null && $(PYTHON) -c 'import venv, ensurepip' \
@@ -59,7 +63,7 @@ test-system: system
 
 .venv/test.done: $(SOURCES) | system
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[film,mitsuba,zarr,test,lint]'
+	$(BIN)/pip install --quiet --editable '.[film,mitsuba,zarr,test,lint,bench-page]'
 	touch $@
 
 # Peers that cannot be installed are told here, and skipped when benchmarks run.

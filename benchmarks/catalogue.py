@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from benchmarks import (
+    cold_start,
+    contention,
     control_block,
     fan_out,
     farm_noop,
@@ -16,11 +18,14 @@ from benchmarks import (
     kill,
     looked_at,
     many_to_many,
+    memory_at_rest,
     op_cost,
     op_cost_peers,
     ping_pong,
     ping_pong_asleep,
     ping_pong_peers,
+    recovery,
+    slot_count,
     slot_size,
     stream,
     under_load,
@@ -58,4 +63,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "many_to_many": many_to_many.run,
     "fan_out": fan_out.run,
     "farm_overhead": farm_overhead.run,
+    "recovery": recovery.run,
+    "cold_start": cold_start.run,
+    "memory_at_rest": memory_at_rest.run,
+    "contention": contention.run,
+    "slot_count": slot_count.run,
 }

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import shutil
+import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +31,9 @@ def describe() -> dict[str, object]:
         "numpy": np.__version__,
         "posix_ipc": version("posix_ipc"),
         "shmpool": shmpool.__version__,
-        "commit": _commit(),
+        "peers": peers(),
+        "commit": _git("rev-parse", "HEAD") or None,
+        "changed_files": len(_git("status", "--porcelain", "--untracked-files=no").splitlines()),
         **load(),
     }
 
@@ -54,15 +59,27 @@ def _stolen() -> float:
     return int(total[8]) / os.sysconf("SC_CLK_TCK") if len(total) > 8 else 0.0
 
 
-def _commit() -> str | None:
-    """The commit of the working tree, read without running git; changes to files are not seen."""
-    head = _read(_ROOT / ".git/HEAD").strip()
-    if not head.startswith("ref: "):
-        return head or None
-    name = head.removeprefix("ref: ")
-    packed = _read(_ROOT / ".git/packed-refs").splitlines()
-    found = [line.split()[0] for line in packed if line.endswith(f" {name}")]
-    return _read(_ROOT / ".git" / name).strip() or (found[0] if found else None)
+def peers() -> dict[str, str | None]:
+    """Versions of what the extras `bench` and `bench-farm` name; None: not installed."""
+    needs = [need for need in requires("shmpool") or [] if 'extra == "bench' in need]
+    names = sorted({re.split(r"[^\w.-]", need)[0] for need in needs})
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(*words: str) -> str:
+    """What git says of the working tree; nothing where there is none."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    done = subprocess.run([git, "-C", _ROOT, *words], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def _read(path: Path) -> str:

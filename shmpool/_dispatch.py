@@ -48,7 +48,7 @@ class Run:
     arrived: deque[tuple[Lease, Head]] = field(default_factory=deque)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Packed:
     """A job that is ready to be sent."""
 
@@ -286,6 +286,9 @@ class Dispatcher:
         except QueueClosedError:
             raise self._crew.failure() from None
         self._hand_over(lease)
+        # What else is there comes under the same lead, which costs more than the slots do.
+        while (more := self._done._try_get()) is not None:
+            self._hand_over(more)
 
     def _hand_over(self, lease: Lease) -> None:
         head = self._envelope.head(lease)
