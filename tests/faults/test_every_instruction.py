@@ -154,7 +154,7 @@ BUGS = {
     "a description is replaced in place": (
         "describe",
         "lease.c",
-        "        sp_store_release(&slot->delivery, attempts);\n",
+        "    sp_store_release(&slot->delivery, attempts);\n",
         "",
     ),
 }

@@ -305,7 +305,27 @@ static void a_ticket_goes_in_at_tail(void)
     DEMAND(!sp_ring_try_insert(pool, JOBS, second) && ends_are(3, 4));
     DEMAND(sp_ring_try_insert(pool, JOBS, second) && ends_are(3, 5) && *cell_at(4) == second);
     set_ends(7, 6); /* head was read after it had passed this tail */
+    pool->seen_head[JOBS - 1] = 7;
     DEMAND(!sp_ring_try_insert(pool, JOBS, second) && ends_are(7, 6) && !*cell_at(6));
+}
+
+static void head_is_remembered_as_long_as_it_leaves_room(void)
+{
+    uint32_t cells = pool->geometry.ring_cells;
+    sp_queue_state *state = jobs();
+    state->head = 5;
+    DEMAND(sp_ring_head_for(pool, JOBS, cells - 1) == 0);
+    DEMAND(sp_ring_head_for(pool, JOBS, cells) == 5 && sp_ring_head_for(other, JOBS, 0) == 0);
+    state->head = 9;
+    DEMAND(sp_ring_head_for(pool, JOBS, cells + 4) == 5);
+    DEMAND(sp_ring_head_for(pool, LETTERS, cells) == 0); /* each ring has a head of its own */
+    DEMAND(sp_ring_head_for(pool, JOBS, cells + 5) == 9);
+}
+
+static void the_next_cell_is_the_one_at_head(void)
+{
+    set_ends(pool->geometry.ring_cells + 3, pool->geometry.ring_cells + 9);
+    DEMAND(sp_ring_next(pool, JOBS) == cell_at(3));
 }
 
 static void a_full_ring_is_full_of_the_dead(void)
@@ -401,7 +421,7 @@ static void neither_end_is_set_back(void)
 static void a_ring_without_sense_is_called_corrupted(void)
 {
     sp_right right;
-    set_ends(UINT64_C(1) << 40, 0);
+    set_ends(UINT64_C(1) << 40, pool->geometry.ring_cells);
     DEMAND(sp_ring_insert(pool, JOBS, queued(5, ME, 7)) == SP_CORRUPT);
     DEMAND(sp_ring_claim(pool, JOBS, &right) == SP_CORRUPT);
 }
@@ -1269,7 +1289,7 @@ static void every_state_is_reaped_in_its_way(void)
         uint64_t word = dead_word(others[i], 5, 0, 7);
         DEMAND(sp_reap_slot(reaper, 5, DEAD) == SP_REAP_NOTHING && word_of(5) == word);
     }
-    set_ends(UINT64_C(1) << 40, 0);
+    set_ends(UINT64_C(1) << 40, pool->geometry.ring_cells);
     dead_word(SP_QUEUED, 5, JOBS, 7);
     DEMAND(sp_reap_slot(reaper, 5, DEAD) == SP_REAP_CORRUPT);
     dead_word(SP_LEASED, 5, JOBS, 7);
@@ -1485,6 +1505,8 @@ static const Action units[] = {
     head_steps_over_what_is_dead,
     tail_steps_over_what_lives,
     a_ticket_goes_in_at_tail,
+    head_is_remembered_as_long_as_it_leaves_room,
+    the_next_cell_is_the_one_at_head,
     a_full_ring_is_full_of_the_dead,
     a_ring_that_has_turned_begins_anew,
     tail_of_an_insert_is_not_set_back,
