@@ -10,7 +10,7 @@ from shmpool._layout import ControlView, Standing, State, Word
 from shmpool._statistics import ClassStatistics, MemberStatistics, PoolStatistics, Quarantined
 from shmpool._ticket import Ticket
 
-_NOT_COUNTED = {"status", "joins", "doorbells"}  # fields of the status record
+_NOT_COUNTED = {"status", "joins", "doorbells", "trace"}  # fields of the status record
 _COUNTERS = ("acquired", "released", "put", "got", "detached", "claimed", "shared", "borrowed",
              "stale", "rung", "waits", "exhausted", "overflows", "moved", "received")  # fmt: skip
 

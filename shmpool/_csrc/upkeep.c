@@ -80,13 +80,15 @@ static PyObject *mapping_reap(MappingObject *self, PyObject *number)
     PyObject *detached = PyList_New(0);
     unsigned int count[SP_REAP_CORRUPT + 1] = {0};
     sp_member_bury(&self->pool, (uint32_t)dead);
+    if (mapping_traced(self))
+        trace_note_of_dead(self, SP_TRACE_NO_SLOT, 0, SP_TRACE_DIED, SP_NO_QUEUE, (uint32_t)dead);
     sp_reap_waiting(&self->pool, (uint32_t)dead);
     count[SP_REAP_ADOPTED] = sp_reap_rings(&self->pool, (uint32_t)dead);
     for (uint32_t slot = 0; detached && slot < self->pool.geometry.slots; slot++) {
         uint64_t seen = sp_load_seq_cst(&self->pool.slots[slot].word);
         sp_reaped reaped = sp_reap_slot(&self->pool, slot, (uint32_t)dead);
         count[reaped]++;
-        if (UNLIKELY(self->pool.geometry.history))
+        if (UNLIKELY(mapping_told(self)))
             story_reaped(self, slot, seen, reaped, (uint32_t)dead);
         if (reaped == SP_REAP_DETACHED && note_detached(self, detached, slot, seen) < 0)
             Py_CLEAR(detached);
