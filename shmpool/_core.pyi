@@ -42,6 +42,7 @@ TRACE_WAITS: int
 TRACE_WOKE: int
 TRACE_STALE: int
 TRACE_DIED: int
+TRACE_LEFT: int
 RECORDS: dict[str, dict[str, tuple[int, int]]]
 
 def layout(counts: _Counts, /) -> dict[str, int]: ...

@@ -24,11 +24,11 @@ from shmpool._tracing import EVENTS, Segment, segment, switch
 from shmpool.errors import NotAPoolError, SegmentError
 
 WAITS, WOKE = _core.TRACE_WAITS, _core.TRACE_WOKE
-STALE, DIED = _core.TRACE_STALE, _core.TRACE_DIED
+STALE, DIED, LEFT = _core.TRACE_STALE, _core.TRACE_DIED, _core.TRACE_LEFT
 KINDS = {number: name for number, name in enumerate(_core.EVENTS) if name}
-KINDS |= {WAITS: "waits", WOKE: "woke", STALE: "stale", DIED: "died"}
+KINDS |= {WAITS: "waits", WOKE: "woke", STALE: "stale", DIED: "died", LEFT: "left"}
 _OF_SLOTS = [number for number in KINDS if number < WAITS]
-_REAPED = [*(n for n in _OF_SLOTS if KINDS[n] in _story.REAPED), DIED]
+_REAPED = [*(n for n in _OF_SLOTS if KINDS[n] in _story.REAPED), DIED, LEFT]
 _LEEWAY = 1_000_000_000  # nanoseconds between reading the clock and noting it, in a sleepy member
 EVENT = np.dtype(
     [("when", "<i8"), ("slot", "<u2"), ("generation", "<i8"), ("kind", "u1"), ("queue", "u1"),
@@ -69,6 +69,11 @@ class Recorder:
         self._began = time.monotonic_ns()
         switch(spec, control, made.id)
 
+    @property
+    def age(self) -> float:
+        """Seconds since it began."""
+        return (time.monotonic_ns() - self._began) / 1e9
+
     def _view(self) -> ControlView:
         view = ControlView(_look._copy(self.spec, self._control, None), self.spec.counts)
         for member in view.present():
@@ -108,7 +113,7 @@ class Recorder:
         spec, kind, slot = self.spec, events["kind"], events["slot"]
         here = np.isin(kind, _OF_SLOTS)
         of_slot = here & (slot < spec.slots) & (events["generation"] > 0)
-        of_none = np.isin(kind, (WAITS, WOKE, DIED)) | (kind == STALE)
+        of_none = np.isin(kind, (WAITS, WOKE, STALE, DIED, LEFT))
         by_itself = (events["member"] == ring) | np.isin(kind, _REAPED)
         known = (events["member"] > 0) & (events["member"] <= spec.members)
         queues = events["queue"] <= max(len(spec.queues), len(spec.classes))

@@ -251,6 +251,7 @@ void story_reaped(MappingObject *self, uint32_t slot, uint64_t word, sp_reaped r
 void trace_note(MappingObject *self, uint32_t slot, uint64_t generation, int kind, uint32_t queue);
 void trace_note_of_dead(MappingObject *self, uint32_t slot, uint64_t generation, int kind, uint32_t queue,
                         uint32_t dead);
+void trace_note_parted(MappingObject *self, uint32_t member);
 void trace_leave(MappingObject *self);
 
 /* Does a tracer listen? On the line that mapping_usable has just read. */

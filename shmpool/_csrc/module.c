@@ -46,6 +46,7 @@ static const struct {
     {"TRACE_WOKE", SP_TRACE_WOKE},
     {"TRACE_STALE", SP_TRACE_STALE},
     {"TRACE_DIED", SP_TRACE_DIED},
+    {"TRACE_LEFT", SP_TRACE_LEFT},
 };
 
 static int add_constants(PyObject *module)

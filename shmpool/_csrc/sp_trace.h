@@ -34,6 +34,7 @@ typedef enum {
     SP_TRACE_WOKE,       /* generation: nanoseconds waited */
     SP_TRACE_STALE,      /* somebody used a right that was over */
     SP_TRACE_DIED,       /* noted by the reaper: member and pid are those of the dead */
+    SP_TRACE_LEFT,       /* ... of one that left in good order */
 } sp_trace_kind;
 
 /* Written once by the tracer, before it tells the id to anybody. */

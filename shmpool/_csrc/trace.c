@@ -130,3 +130,11 @@ void trace_note_of_dead(MappingObject *self, uint32_t slot, uint64_t generation,
     uint32_t pid = sp_identity_pid(sp_load_relaxed(&self->pool.members[dead].identity));
     note(self, slot, generation, what_of(pid, queue, dead, kind));
 }
+
+/* Of a member that is about to be buried: has it left in good order? */
+void trace_note_parted(MappingObject *self, uint32_t member)
+{
+    uint64_t identity = sp_load_relaxed(&self->pool.members[member].identity);
+    bool left = identity == sp_identity(sp_identity_pid(identity), SP_LEFT);
+    trace_note_of_dead(self, SP_TRACE_NO_SLOT, 0, left ? SP_TRACE_LEFT : SP_TRACE_DIED, SP_NO_QUEUE, member);
+}

@@ -79,9 +79,9 @@ static PyObject *mapping_reap(MappingObject *self, PyObject *number)
         return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_IndexError, "no member %lu to reap", dead);
     PyObject *detached = PyList_New(0);
     unsigned int count[SP_REAP_CORRUPT + 1] = {0};
-    sp_member_bury(&self->pool, (uint32_t)dead);
     if (mapping_traced(self))
-        trace_note_of_dead(self, SP_TRACE_NO_SLOT, 0, SP_TRACE_DIED, SP_NO_QUEUE, (uint32_t)dead);
+        trace_note_parted(self, (uint32_t)dead);
+    sp_member_bury(&self->pool, (uint32_t)dead);
     sp_reap_waiting(&self->pool, (uint32_t)dead);
     count[SP_REAP_ADOPTED] = sp_reap_rings(&self->pool, (uint32_t)dead);
     for (uint32_t slot = 0; detached && slot < self->pool.geometry.slots; slot++) {

@@ -19,6 +19,10 @@
     gc          the command `shmpool gc`
     checks      what may be wrong with a machine
     doctor      the command `shmpool doctor`
+    trace       the command `shmpool trace`
+    timeline    ... who held what when, from events
+    chrome      ... as JSON for Perfetto
+    trace_picture, trace_summary    ... as a picture, and as numbers
     completion  completion for shells
 
 One module a command: each has `add(commands)`, which adds a parser whose `run` is a function of
@@ -33,12 +37,12 @@ import sys
 from collections.abc import Sequence
 
 from shmpool import __version__
-from shmpool.cli import completion, doctor, farm, gc, inspect, ls
+from shmpool.cli import completion, doctor, farm, gc, inspect, ls, trace
 from shmpool.cli.exits import INTERRUPTED, PIPE, USAGE, UsageError
 
 __all__ = ["main"]
 
-_COMMANDS = (farm, ls, inspect, gc, doctor)
+_COMMANDS = (farm, ls, inspect, trace, gc, doctor)
 
 
 def parser() -> argparse.ArgumentParser:

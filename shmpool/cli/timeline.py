@@ -28,6 +28,7 @@ _OF_STATE = {
     State.DRAINING: DRAINING,
     State.QUARANTINED: QUARANTINED,
 }
+PARTED = {"died", "left"}  # what becomes of members
 _RANKS = dict.fromkeys(BEGINS, 0) | {"shared": 1}  # 2: by time alone
 
 
@@ -113,7 +114,7 @@ class Timeline:
     borrows: list[Span] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
     handoffs: list[Handoff] = field(default_factory=list)
-    marks: list[Event] = field(default_factory=list)  # stale, died, and what the reaper did
+    marks: list[Event] = field(default_factory=list)  # stale, died, left, and what the reaper did
     misfits: int = 0  # events that do not follow from those before them
     members: list[Who] = field(default_factory=list)
 
@@ -138,7 +139,7 @@ def build(recording: Recording) -> Timeline:
     ordered = sorted(events, key=_order)
     by_slot = {slot: list(group) for slot, group in groupby(ordered, attrgetter("slot"))}
     by_slot.pop(_core.TRACE_NO_SLOT, None)
-    deaths = {e.who: e.when for e in events if e.kind == "died"}
+    deaths = {e.who: e.when for e in events if e.kind in PARTED}
     words = recording.before.unpacked()
     for slot, word in enumerate(words):
         walk = _Walk(line, slot, word, deaths)
@@ -146,7 +147,7 @@ def build(recording: Recording) -> Timeline:
             walk.take(event)
         walk.finish(recording.ended_ns)
     line.waits = list(_waits(recording, events, deaths))
-    line.marks = [e for e in events if e.kind in REAPED | {"stale", "died"}]
+    line.marks = [e for e in events if e.kind in REAPED | PARTED | {"stale"}]
     line.members = _members(line, events)
     return line
 
@@ -201,7 +202,7 @@ class _Walk:
             self._begin(event)
         elif event.kind == "shared":
             self._share(event)
-        elif event.kind in ENDS or event.kind == "moved":
+        elif event.kind in ENDS:
             self._end(event)
 
     def _begin(self, event: Event) -> None:
