@@ -12,7 +12,17 @@ from operator import attrgetter
 from typing import Any
 
 from shmpool._story import REAPED
-from shmpool.cli.timeline import PARTED, Event, Handoff, Span, Timeline, Wait, Who
+from shmpool.cli.timeline import (
+    PARTED,
+    Event,
+    Handoff,
+    Lasting,
+    Span,
+    Timeline,
+    Wait,
+    Who,
+    by_member,
+)
 from shmpool.cli.trace_summary import waited_for
 
 MEMBERS, SLOTS, QUEUES = 1, 2, 3  # process ids
@@ -35,7 +45,7 @@ def _when(record: Record) -> float:
     return float(record["ts"])
 
 
-def lanes(spans: Iterable[Span]) -> Iterator[tuple[int, Span]]:
+def lanes(spans: Iterable[Lasting]) -> Iterator[tuple[int, Lasting]]:
     """Each with the lowest lane in which nothing is at its time, in order of their begins."""
     ends: list[int] = []
     for span in sorted(spans, key=attrgetter("begin")):
@@ -49,13 +59,30 @@ class _Drawing:
         self._line = line
         self._origin = line.recording.began_ns
         self._rows = {who: _ROWS * (n + 1) for n, who in enumerate(line.members)}
-        self._lanes: dict[int, int] = {}  # id of a span: its thread
-        self._most: dict[Who, int] = {}
+        self._lanes: dict[int, int] = {}  # id of a span or wait: its thread
+        self._titles: dict[int, str] = {}  # of threads
+        waits, held = by_member(line.waits), by_member((*line.holds(), *line.borrows))
         for who in line.members:
-            held = [s for s in (*line.holds(), *line.borrows) if s.who == who]
-            for lane, span in lanes(held):
-                self._lanes[id(span)] = self._rows[who] + 1 + lane
-                self._most[who] = max(self._most.get(who, 0), lane + 1)
+            after = self._place(who, self._rows[who], "waits", waits.get(who, []))
+            self._place(who, after, "holds", held.get(who, []))
+        # In a row of its own no span begins before the last one ends, not by a nanosecond.
+        self._in_slot: dict[int, tuple[int, int]] = {}
+        ends: dict[int, int] = {}
+        for span in line.spans:
+            begin = max(span.begin, self._origin, ends.get(span.slot, 0))
+            ends[span.slot] = max(span.end, begin + 1)
+            self._in_slot[id(span)] = begin, ends[span.slot]
+
+    def _place(self, who: Who, row: int, what: str, things: Iterable[Lasting]) -> int:
+        """Find a row for each, from `row` on: the row behind the last."""
+        title, end = f"{self._line.name(who)} (pid {who.pid}) {what}", row + 1
+        self._titles[row] = title
+        for lane, thing in lanes(things):
+            self._lanes[id(thing)] = row + lane
+            if lane:
+                self._titles[row + lane] = f"{title} +{lane}"
+            end = max(end, row + lane + 1)
+        return end
 
     def _at(self, when: int) -> float:
         """Microseconds since the trace began, in thousandths. Never before."""
@@ -71,27 +98,24 @@ class _Drawing:
         for pid, name in _NAMES.items():
             yield _about("process_name", pid, 0, name=name)
             yield _about("process_sort_index", pid, 0, sort_index=pid)
-        for who, row in self._rows.items():
-            title = f"{self._line.name(who)} (pid {who.pid})"
-            yield from _row(MEMBERS, row, f"{title} waits")
-            for lane in range(self._most.get(who, 0)):
-                more = f" +{lane}" if lane else ""
-                yield from _row(MEMBERS, row + 1 + lane, f"{title} holds{more}")
+        for row, title in self._titles.items():
+            yield from _row(MEMBERS, row, title)
         for slot in range(self._line.recording.spec.slots):
             yield from _row(SLOTS, slot + 1, f"slot {slot}")
 
     def slices(self) -> Iterator[Record]:
         """What lasts."""
         for span in self._line.spans:
-            yield self._slice(span, self._title(span), SLOTS, span.slot + 1)
+            row = SLOTS, span.slot + 1
+            yield self._slice(span, self._title(span), *row, *self._in_slot[id(span)])
         for span in (*self._line.holds(), *self._line.borrows):
-            if id(span) in self._lanes:
-                title = f"slot {span.slot}" + (f" {span.what}" if span.what != "held" else "")
-                yield self._slice(span, title, MEMBERS, self._lanes[id(span)])
+            title = f"slot {span.slot}" + (f" {span.what}" if span.what != "held" else "")
+            row = MEMBERS, self._lanes[id(span)]
+            yield self._slice(span, title, *row, span.begin, span.end)
         for wait in self._line.waits:
             yield self._wait(wait)
 
-    def _slice(self, span: Span, title: str, pid: int, tid: int) -> Record:
+    def _slice(self, span: Span, title: str, pid: int, tid: int, begin: int, end: int) -> Record:
         about: Record = {"slot": span.slot, "generation": span.generation, "until": span.until}
         if span.who is not None:
             about["member"] = self._line.name(span.who)
@@ -99,7 +123,7 @@ class _Drawing:
             about["queue"] = self._line.queue(span.queue)
         if span.guessed:
             about["guessed"] = True
-        lasting = self._lasting(span.begin, span.end)
+        lasting = self._lasting(begin, end)
         return {**lasting, "name": title, "cat": span.what, "pid": pid, "tid": tid, "args": about}
 
     def _title(self, span: Span) -> str:
@@ -111,7 +135,7 @@ class _Drawing:
     def _wait(self, wait: Wait) -> Record:
         title = f"waits for {waited_for(self._line, wait)}"
         lasting = self._lasting(wait.begin, wait.end)
-        row = {"pid": MEMBERS, "tid": self._rows[wait.who]}
+        row = {"pid": MEMBERS, "tid": self._lanes[id(wait)]}
         return {**lasting, **row, "name": title, "cat": "wait", "args": {"over": wait.over}}
 
     def arrows(self) -> Iterator[Record]:
@@ -126,7 +150,7 @@ class _Drawing:
         leaves, comes = self._lanes[id(sent)], self._lanes[id(got)]
         # A slice has ended at its end: a nanosecond before.
         start = max(sent.begin, sent.end - 1, self._origin)
-        step = max(queued.begin, start)
+        step = self._in_slot[id(queued)][0]
         end = max(got.begin, step)
         yield {**base, "ph": "s", "ts": self._at(start), "pid": MEMBERS, "tid": leaves}
         yield {**base, "ph": "t", "ts": self._at(step), "pid": SLOTS, "tid": queued.slot + 1}
@@ -150,15 +174,15 @@ class _Drawing:
     def depths(self) -> Iterator[Record]:
         """How many tickets are in each queue, whenever that changes."""
         changes = sorted(
-            (when, span.queue, by)
+            (when, -by, span.queue)  # what comes first, so that it is never less than none
             for span in self._line.spans
             if span.what == "queued"
             for when, by in ((span.begin, 1), (span.end, -1))
             if when < self._line.recording.ended_ns
         )
         depth: dict[int, int] = {}
-        for when, queue, by in changes:
-            depth[queue] = depth.get(queue, 0) + by
+        for when, less, queue in changes:
+            depth[queue] = depth.get(queue, 0) - less
             yield {"ph": "C", "ts": self._at(when), "name": self._line.queue(queue), "pid": QUEUES,
                    "args": {"tickets": depth[queue]}}  # fmt: skip
 

@@ -7,11 +7,11 @@ the gap is a guess, and is marked as one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -85,6 +85,9 @@ class Wait:
     def length(self) -> int:
         """Nanoseconds."""
         return self.end - self.begin
+
+
+Lasting = TypeVar("Lasting", Span, Wait)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,7 @@ class _Walk:
         self._last: Span | None = None  # of a sender
         self._readers: dict[Who, list[Span]] = {}
         self._now: Span | None = None
+        self._since = line.recording.began_ns  # when the last one ended
         before = line.recording.before
         what = _OF_STATE.get(word.state)
         if word.state is State.QUEUED:
@@ -258,14 +262,16 @@ class _Walk:
         who: Who | None = None, queue: int = 0, guessed: bool = False,
     ) -> None:  # fmt: skip
         self._generation = generation
-        self._now = Span(what, self._slot, generation, event.when, 0, who, queue, guessed=guessed)
+        # Who notes late may note after the next one.
+        begin = max(event.when, self._since)
+        self._now = Span(what, self._slot, generation, begin, 0, who, queue, guessed=guessed)
 
     def _close(self, when: int, until: str, *, guessed: bool) -> Span | None:
         span, self._now = self._now, None
         self._line.misfits += guessed
         if span is not None:
-            # Who notes late may note after the next one.
-            span.end, span.until = max(when, span.begin), until
+            self._since = max(when, span.begin)
+            span.end, span.until = self._since, until
             span.guessed |= guessed
             self._line.spans.append(span)
         return span
@@ -323,6 +329,15 @@ def _waits(recording: Recording, events: list[Event], deaths: dict[Who, int]) ->
     for who, first in began.items():
         end = max(deaths.get(who, recording.ended_ns), first.when)
         yield Wait(who, first.when, end, first.generation, first.queue, over=who in deaths)
+
+
+def by_member(things: Iterable[Lasting]) -> dict[Who, list[Lasting]]:
+    """What is each member's, in the same order."""
+    found: dict[Who, list[Lasting]] = {}
+    for thing in things:
+        if thing.who is not None:
+            found.setdefault(thing.who, []).append(thing)
+    return found
 
 
 def percentile(values: list[int], share: float) -> int:

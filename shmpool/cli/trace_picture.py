@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from shmpool.cli.chrome import lanes
-from shmpool.cli.timeline import PARTED, Span, Timeline, Who, percentile
+from shmpool.cli.timeline import PARTED, Span, Timeline, Who, by_member, percentile
 
 # Okabe and Ito's palette, which colour-blind people can tell apart; red for what is too long.
 COLOURS = {
@@ -107,12 +107,12 @@ def _kind(span: Span, limits: Limits) -> str:
 def _members(axes: Any, line: Timeline, limits: Limits) -> set[str]:
     """Waits in the lower third of a row, what is held above, side by side if it is much."""
     bars: dict[tuple[str, float, float], list[Bar]] = {}
+    waits, holds = by_member(line.waits), by_member((*line.holds(), *line.borrows))
     for row, who in enumerate(line.members):
-        for wait in (w for w in line.waits if w.who == who):
+        for wait in waits.get(who, []):
             kind = "starving" if wait.length >= limits.wait else "waits"
             bars.setdefault((kind, row + 0.12, 0.2), []).append((wait.begin, wait.end))
-        held = [s for s in (*line.holds(), *line.borrows) if s.who == who]
-        placed = list(lanes(held))
+        placed = list(lanes(holds.get(who, [])))
         count = max((lane for lane, _ in placed), default=0) + 1
         for lane, span in placed:
             at = row + 0.36 + 0.56 * lane / count, 0.56 / count

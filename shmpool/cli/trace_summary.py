@@ -8,7 +8,7 @@ from typing import Any
 from shmpool import _core
 from shmpool._sizes import show_age
 from shmpool.cli.table import table
-from shmpool.cli.timeline import Span, Timeline, Wait, Who, percentile
+from shmpool.cli.timeline import Span, Timeline, Wait, Who, by_member, percentile
 
 _LONGEST = 5
 _QUEUES = "QUEUE HAND-OFFS PER-SECOND P50 P99 MAX"
@@ -26,7 +26,7 @@ def summary(line: Timeline) -> dict[str, Any]:
         "lost": sum(lost.values()),
         "misfits": line.misfits,
         "queues": [_queue(line, number) for number in _channels(line)],
-        "members": [_member(line, who) for who in line.members],
+        "members": _members(line),
         "longest_holds": [_hold(line, span) for span in _longest(line.holds())],
         "longest_waits": [wait(line, one) for one in _longest(line.waits)],
         "stale": sum(mark.kind == "stale" for mark in line.marks),
@@ -55,9 +55,16 @@ def _spread(lengths: list[int]) -> dict[str, float]:
     }
 
 
-def _member(line: Timeline, who: Who) -> dict[str, Any]:
-    held = [span.length for span in line.holds() if span.who == who]
-    waits = [wait.length for wait in line.waits if wait.who == who]
+def _members(line: Timeline) -> list[dict[str, Any]]:
+    held, waits = by_member(line.holds()), by_member(line.waits)
+    return [
+        _member(line, who, [x.length for x in held.get(who, [])],
+                [x.length for x in waits.get(who, [])])
+        for who in line.members
+    ]  # fmt: skip
+
+
+def _member(line: Timeline, who: Who, held: list[int], waits: list[int]) -> dict[str, Any]:
     events = line.recording.events
     mine = (events["ring"] == who.member) & (events["pid"] == who.pid)
     return {
