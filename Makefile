@@ -54,7 +54,7 @@ test-system: system
 
 .venv/test.done: $(SOURCES) | system
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[film,mitsuba,zarr,test,lint]'
+	$(BIN)/pip install --quiet --editable '.[film,mitsuba,zarr,trace,test,lint]'
 	touch $@
 
 clean:

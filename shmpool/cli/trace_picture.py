@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from shmpool.cli.chrome import lanes
+from shmpool.cli.table import printable
 from shmpool.cli.timeline import PARTED, Span, Timeline, Who, by_member, percentile
 
 # Okabe and Ito's palette, which colour-blind people can tell apart; red for what is too long.
@@ -124,7 +125,7 @@ def _members(axes: Any, line: Timeline, limits: Limits) -> set[str]:
 
 
 def _label(line: Timeline, who: Who) -> str:
-    name = line.name(who)
+    name = printable(line.name(who))
     return f"{name if len(name) <= 20 else name[:19] + '…'} ({who.pid})"
 
 
@@ -159,7 +160,8 @@ def _slots(axes: Any, line: Timeline, limits: Limits) -> set[str]:
 
 def _rows(axes: Any, labels: list[str]) -> None:
     shown = [(row + 0.5, label) for row, label in enumerate(labels) if label]
-    axes.set_yticks([at for at, _ in shown], [label for _, label in shown], fontsize=8)
+    look: dict[str, Any] = {"fontsize": 8, "parse_math": False}  # a name may have a $ in it
+    axes.set_yticks([at for at, _ in shown], [label for _, label in shown], **look)
     axes.set_ylim(len(labels), 0)
     axes.tick_params(axis="y", length=0)
     for row in range(1, len(labels)):

@@ -7,7 +7,7 @@ from typing import Any
 
 from shmpool import _core
 from shmpool._sizes import show_age
-from shmpool.cli.table import table
+from shmpool.cli.table import printable, table
 from shmpool.cli.timeline import Span, Timeline, Wait, Who, by_member, percentile
 
 _LONGEST = 5
@@ -132,7 +132,7 @@ def text(told: dict[str, Any]) -> str:
          m["waits"], show_time(m["waited"]), m["lost"]] for m in told["members"]
     ]  # fmt: skip
     parts.append(table(_MEMBERS.split(), members, right=_MEMBERS[7:]))
-    parts.append("\n".join(_lines(told)))
+    parts.append("\n".join(printable(line) for line in _lines(told)))
     return "\n\n".join(part for part in parts if part)
 
 

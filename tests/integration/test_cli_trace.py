@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ import pytest
 from shmpool import ArraySpec, Farm, Pool, Queue, _core, _sweep
 from shmpool._trace import KINDS, Recording, recorder
 from shmpool.cli import chrome, main, trace_picture, trace_summary
-from shmpool.cli.timeline import Span, Timeline, Who, build
+from shmpool.cli.timeline import Span, Timeline, Wait, Who, build
 
 MakePool = Callable[..., Pool]
 SHM = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is
@@ -190,6 +191,7 @@ def test_a_forked_child_has_a_ring_of_its_own(pool: Pool) -> None:
         pool.acquire().release()
         child = os.fork()
         if not child:
+            pool._mapping.count_wait(1)  # nothing that Python does before it joins is noted
             pool.acquire().release()
             pool.acquire().release()
             os._exit(0)
@@ -421,6 +423,56 @@ def test_an_empty_trace_is_drawn_too(pool: Pool, tmp_path: Path) -> None:
     shown = trace_summary.summary(line)
     assert (shown["events"], shown["lost"], shown["longest_holds"]) == (0, 0, [])
     assert trace_summary.text(shown)
+
+
+def test_a_name_is_drawn_as_it_is(pool: Pool, tmp_path: Path) -> None:
+    """A member may be called anything: no formula, no escape sequence, and still XML."""
+    pytest.importorskip("matplotlib")
+    with recorder(pool.name) as listening:
+        line = stalled(listening.stop())
+    line.recording.names[1, 5] = "$x^{$\x1b[2J"
+    trace_picture.draw(line, tmp_path / "x.svg")
+    ET.parse(tmp_path / "x.svg")  # noqa: S314 - it is our own
+    assert "\x1b" not in trace_summary.text(trace_summary.summary(line))
+    check_format(chrome.trace_events(line))
+
+
+def test_two_threads_that_wait_have_two_rows(pool: Pool) -> None:
+    """Slices of a row may not overlap."""
+    line = Timeline(recording_of(pool))
+    who = Who(1, os.getpid())
+    line.members = [who]
+    line.waits = [Wait(who, begin, begin + 20, _core.FOR_TICKET, 1, over=True) for begin in (5, 15)]
+    trace = chrome.trace_events(line)
+    check_format(trace)
+    slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    assert len({event["tid"] for event in slices}) == 2
+
+
+def recording_of(pool: Pool) -> Recording:
+    """In which nothing happened, from the beginning of time."""
+    with recorder(pool.name) as listening:
+        seen = listening.stop()
+    return Recording(seen.spec, 0, 100, seen.before, seen.after, seen.events, {}, {})
+
+
+def test_a_wait_that_began_before_is_shown_from_the_beginning_on(pool: Pool) -> None:
+    """Its sleeper says in each slice of its sleep what it waits for, and in the end how long."""
+    queue = pool.queue("a")
+    waiter = threading.Thread(target=lambda: queue.get().release())
+    waiter.start()
+    asleep = pool._mapping.view().queue_states["waiting"]
+    while not asleep.any():
+        os.sched_yield()
+    with recorder(pool.name) as listening:
+        while not listening.poll():
+            os.sched_yield()
+        queue.put(pool.acquire())
+        waiter.join()
+        line = build(listening.stop())
+    (wait,) = line.waits
+    assert wait.begin == line.recording.began_ns
+    assert (wait.kind, wait.number, wait.over) == (_core.FOR_TICKET, 1, True)
 
 
 # What was there before.
