@@ -208,6 +208,7 @@ def test_a_forked_child_has_a_ring_of_its_own(pool: Pool) -> None:
     mine = events[events["pid"] == child]
     assert {KINDS[k] for k in mine["kind"][mine["ring"] == me].tolist()} <= {"died"}
     assert told(recording, child)[:4] == ["leased", "released"] * 2
+    assert told(recording, os.getpid()) == ["leased", "released"] * 2
 
 
 def test_a_member_that_leaves_is_no_dead_one(pool: Pool) -> None:
