@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,7 +67,7 @@ def segment(spec: PoolSpec, events: int) -> Iterator[Segment]:
     name = trace_name(spec.name)
     fd = _made(name)
     try:
-        made = Segment(name, fd, secrets.randbits(63) + 1, events, spec.members)
+        made = Segment(name, fd, int.from_bytes(os.urandom(8)) | 1, events, spec.members)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(fd, made.size)
         commit(fd, _core.TRACE_PAGE)
