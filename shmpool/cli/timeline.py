@@ -252,7 +252,7 @@ class _Walk:
 
     def _letter(self, queue: int) -> int:
         queues = self._line.recording.spec.queues
-        return queues[queue - 1].dead_letter if queue else 0
+        return queues[queue - 1].dead_letter if 0 < queue <= len(queues) else 0
 
     def _is(self, *states: str) -> bool:
         return self._now is not None and self._now.what in states

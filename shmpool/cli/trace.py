@@ -19,7 +19,7 @@ from shmpool.cli import chrome, trace_summary, values
 from shmpool.cli.exits import UsageError
 from shmpool.cli.table import add_parser, printable, show_json
 from shmpool.cli.timeline import Timeline, build
-from shmpool.errors import ShmpoolError
+from shmpool.errors import SegmentError, ShmpoolError
 
 CODES = {
     0: "traced until the time was over, ^C, or the end of the pool",
@@ -98,7 +98,10 @@ def _record(options: argparse.Namespace) -> Recording:
     with _Stop() as stop, recorder(options.name, options.ring) as listening:
         if sys.stderr.isatty():
             print(f"tracing {options.name}, ^C ends it", file=sys.stderr)
-        _listen(listening, stop, options.seconds or math.inf)
+        try:
+            _listen(listening, stop, options.seconds or math.inf)
+        except SegmentError as error:  # somebody cut the segment
+            print(f"shmpool trace: {printable(error)}; this is what was seen", file=sys.stderr)
         return listening.stop()
 
 

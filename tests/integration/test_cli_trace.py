@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import multiprocessing as mp
 import os
@@ -10,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from trace_format import check_format
 
 from shmpool import ArraySpec, Farm, Pool, Queue, _core, _sweep
 from shmpool._trace import KINDS, Recording, recorder
@@ -64,43 +63,6 @@ def told(recording: Recording, pid: int) -> list[str]:
     events = recording.events
     mine = np.sort(events[events["pid"] == pid], order="when")
     return [KINDS[kind] for kind in mine["kind"].tolist()]
-
-
-def check_format(trace: dict[str, Any]) -> None:  # noqa: C901 - a rule after the other
-    """The rules of the Trace Event Format, as far as they are used, and those of its readers."""
-    assert json.loads(json.dumps(trace)) == trace
-    slices, flows, names = defaultdict(list), defaultdict(list), set()
-    last: dict[tuple[int, int], float] = {}
-    for event in trace["traceEvents"]:
-        row = event["pid"], event.get("tid", 0)
-        match event["ph"]:
-            case "M":
-                names.add((event["name"], *row))
-                continue
-            case "X":
-                assert event["dur"] > 0
-                slices[row].append((event["ts"], event["ts"] + event["dur"]))
-            case "s" | "t" | "f":
-                flows[event["id"], event["cat"], event["name"]].append(event)
-            case "i":
-                assert event["s"] in "gpt"
-            case "C":
-                assert all(number >= 0 for number in event["args"].values())
-            case other:
-                pytest.fail(f"{other} is not used")
-        assert event["ts"] >= last.get(row, 0.0), "in every row, time goes on"
-        last[row] = event["ts"]
-        if event["ph"] != "C":
-            assert ("thread_name", *row) in names
-    for row, spans in slices.items():
-        for (_, end), (begin, _) in itertools.pairwise(spans):
-            assert end <= begin + 1e-6, f"slices of row {row} overlap"
-    for flow in flows.values():
-        assert [event["ph"] for event in flow] == ["s", "t", "f"]
-        for event in flow:
-            at, row = event["ts"], (event["pid"], event["tid"])
-            # The enclosing slice is what an arrow is bound to.
-            assert any(begin <= at < end for begin, end in slices[row]), (event, slices[row])
 
 
 def work(source: Queue, target: Queue) -> None:
@@ -308,6 +270,28 @@ def test_a_tracer_ends_when_nobody_is_left_of_an_orphan(tmp_path: Path) -> None:
             assert "4 events, 0 lost" in ended(listening)
     for path in SHM.glob(f"*{name}*"):  # if the resource tracker has not been there yet
         path.unlink(missing_ok=True)
+
+
+def test_what_was_seen_of_a_segment_that_was_cut_is_shown(pool: Pool) -> None:
+    """With the reason; the pool does not notice."""
+    with tracer(pool) as process:
+        with segment_of(pool) as fd:
+            pool.acquire().release()
+            os.ftruncate(fd, 100)
+            pool.acquire().release()
+        out, err = process.communicate()
+    assert process.returncode == 0
+    assert "it was cut while it was looked at; this is what was seen" in err
+    assert out.startswith(f"{pool.name}: ")
+    pool.acquire().release()
+
+
+@contextmanager
+def segment_of(pool: Pool) -> Iterator[int]:
+    """The segment of a tracer that is at work, as anybody of its user can open it."""
+    fd = os.open(SHM / f"{pool.name}.trace", os.O_RDWR)
+    yield fd
+    os.close(fd)
 
 
 def test_the_summary_has_all_numbers(pool: Pool, capsys: Any) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import time
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trace_format import check_format
 
-from shmpool import Borrow, Lease, Pool, Ticket
-from shmpool._layout import State
+from shmpool import Borrow, Lease, Pool, Ticket, _core
+from shmpool._layout import TRACE_EVENT, TRACE_RING, State
 from shmpool._trace import KINDS, Recording, recorder
+from shmpool.cli import chrome, trace_summary
 from shmpool.cli.timeline import build
 
 # From the page: event, state before and after, and how much the generation goes up with it.
@@ -148,3 +152,44 @@ def test_what_is_told_of_a_slot_is_a_legal_history(steps: list[tuple[int, str]])
                 things.pop().release()
         del things
         other.close()
+
+
+MOSTLY = {
+    "kind": st.sampled_from(sorted(KINDS)) | st.integers(0, 255),
+    "queue": st.integers(0, 3) | st.integers(0, 255),
+    "member": st.integers(0, 4) | st.integers(0, 255),
+    "slot": st.integers(0, 3) | st.just(_core.TRACE_NO_SLOT),
+    "generation": st.integers(0, 6) | st.integers(0, _core.GENERATION_MAX),
+    "ago": st.integers(-10, 1000) | st.integers(-(1 << 62), 1 << 62),
+    "pid": st.integers(0, 3) | st.integers(0, (1 << 32) - 1),
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 3), st.fixed_dictionaries(MOSTLY)), max_size=40))
+def test_whatever_stands_in_the_rings_is_shown_as_something(
+    noted: list[tuple[int, dict[str, int]]],
+) -> None:
+    """Members may write there what they like: what is made of it is valid, and nothing raises."""
+    with Pool.create(slots=3, slot_size=64, queues=("a", "b"), members=4) as pool:
+        with recorder(pool.name, _core.TRACE_LEAST) as listening:
+            made, now = listening._segment, time.monotonic_ns()
+            for ring in (1, 2, 3):
+                mine = [event for number, event in noted if number == ring]
+                events = np.zeros(len(mine), TRACE_EVENT)
+                for number, (raw, event) in enumerate(zip(events, mine, strict=True), 1):
+                    raw["turn"] = number
+                    raw["when_ns"] = (now - event["ago"]) % (1 << 64)
+                    raw["ticket"] = event["slot"] << 48 | event["generation"]
+                    raw["what"] = (
+                        event["pid"] << 32 | event["queue"] << 16
+                        | event["member"] << 8 | event["kind"]
+                    )  # fmt: skip
+                head = np.zeros((), TRACE_RING)
+                head["count"], head["pid"], head["name"] = len(mine), 2, b"\xff\x1b$"
+                os.pwrite(made.fd, head.tobytes() + events.tobytes(), made.offset(ring))
+            line = build(listening.stop())
+        told = trace_summary.summary(line)
+        assert told["events"] + told["lost"] == len(noted)
+        assert trace_summary.text(told)
+        check_format(chrome.trace_events(line))
