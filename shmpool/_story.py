@@ -17,9 +17,9 @@ from shmpool._header import PoolSpec
 from shmpool._layout import ControlView, State, Word
 from shmpool._sizes import show_age
 
-BEGINS = {"leased", "got", "claimed"}
-REAPED = {"freed", "requeued", "dead-lettered", "quarantined"}
-ENDS = REAPED | {"put", "detached", "released", "collected", "expired"}
+_BEGINS = {"leased", "got", "claimed"}
+_REAPED = {"freed", "requeued", "dead-lettered", "quarantined"}
+_ENDS = _REAPED | {"put", "detached", "released", "collected", "expired"}
 _MOST_HELD = 8  # slots in the message of an exhausted pool
 
 
@@ -127,7 +127,7 @@ def tell(spec: PoolSpec, view: ControlView, slot: int, generation: int | None = 
 
 
 def _by_whom(transition: Transition) -> tuple[str, str]:
-    if transition.what in REAPED:
+    if transition.what in _REAPED:
         return f"since {transition.who} died", ""
     return f"by {transition.who}", f"at {transition.site}" if transition.site else ""
 
@@ -139,7 +139,7 @@ def _ago(now: int, transition: Transition) -> str:
 def _remark(transition: Transition, holder: Transition | None, generation: int | None) -> str:
     if transition is holder:
         return f"(generation {transition.generation}, still held)"
-    if transition.what in ENDS and transition.generation == generation:
+    if transition.what in _ENDS and transition.generation == generation:
         return f"<- generation {generation} ended here"
     way = {"put": "to", "got": "from", "requeued": "to", "dead-lettered": "from"}
     if transition.queue and transition.what in way:
@@ -151,7 +151,7 @@ def _holder(told: list[Transition], word: Word) -> Transition | None:
     """The transition by which the present holder came to the slot."""
     if word.state not in (State.LEASED, State.SHARED):
         return None
-    begins = (t for t in reversed(told) if t.what in BEGINS)
+    begins = (t for t in reversed(told) if t.what in _BEGINS)
     return next((t for t in begins if t.generation == word.generation), None)
 
 

@@ -28,7 +28,7 @@ STALE, DIED, LEFT = _core.TRACE_STALE, _core.TRACE_DIED, _core.TRACE_LEFT
 KINDS = {number: name for number, name in enumerate(_core.EVENTS) if name}
 KINDS |= {WAITS: "waits", WOKE: "woke", STALE: "stale", DIED: "died", LEFT: "left"}
 _OF_SLOTS = [number for number in KINDS if number < WAITS]
-_REAPED = [*(n for n in _OF_SLOTS if KINDS[n] in _story.REAPED), DIED, LEFT]
+_REAPED = [*(n for n in _OF_SLOTS if KINDS[n] in _story._REAPED), DIED, LEFT]
 _LEEWAY = 1_000_000_000  # nanoseconds between reading the clock and noting it, in a sleepy member
 EVENT = np.dtype(
     [("when", "<i8"), ("slot", "<u2"), ("generation", "<i8"), ("kind", "u1"), ("queue", "u1"),

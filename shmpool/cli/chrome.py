@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import Any
 
-from shmpool._story import REAPED
+from shmpool._story import _REAPED
 from shmpool.cli.timeline import (
     PARTED,
     Event,
@@ -163,7 +163,7 @@ class _Drawing:
 
     def _mark(self, mark: Event) -> Record:
         name = self._line.name(mark.who)
-        on_slot = mark.kind in REAPED
+        on_slot = mark.kind in _REAPED
         title = f"{mark.kind}: {name} died" if on_slot else f"{name} {_MARKS[mark.kind]}"
         about = {} if mark.kind in PARTED else {"slot": mark.slot, "generation": mark.generation}
         row = (SLOTS, mark.slot + 1) if on_slot else (MEMBERS, self._rows[mark.who])

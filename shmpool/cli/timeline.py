@@ -17,7 +17,7 @@ import numpy as np
 
 from shmpool import _core
 from shmpool._layout import State, Word
-from shmpool._story import BEGINS, ENDS, REAPED
+from shmpool._story import _BEGINS, _ENDS, _REAPED
 from shmpool._trace import KINDS, Recording
 
 HELD, SHARED, DRAINING = "held", "shared", "draining"
@@ -29,7 +29,7 @@ _OF_STATE = {
     State.QUARANTINED: QUARANTINED,
 }
 PARTED = {"died", "left"}  # what becomes of members
-_RANKS = dict.fromkeys(BEGINS, 0) | {"shared": 1}  # 2: by time alone
+_RANKS = dict.fromkeys(_BEGINS, 0) | {"shared": 1}  # 2: by time alone
 
 
 class Who(NamedTuple):
@@ -150,7 +150,7 @@ def build(recording: Recording) -> Timeline:
             walk.take(event)
         walk.finish(recording.ended_ns)
     line.waits = list(_waits(recording, events, deaths))
-    line.marks = [e for e in events if e.kind in REAPED | PARTED | {"stale"}]
+    line.marks = [e for e in events if e.kind in _REAPED | PARTED | {"stale"}]
     line.members = _members(line, events)
     return line
 
@@ -202,11 +202,11 @@ class _Walk:
             self._read(event)
         elif event.kind == "stale" or event.generation < self._generation:
             return  # of the past
-        elif event.kind in BEGINS:
+        elif event.kind in _BEGINS:
             self._begin(event)
         elif event.kind == "shared":
             self._share(event)
-        elif event.kind in ENDS:
+        elif event.kind in _ENDS:
             self._end(event)
 
     def _begin(self, event: Event) -> None:
