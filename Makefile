@@ -6,7 +6,8 @@ FARM ?= --frames 96 --size 480x270 film.mp4
 TEST ?=
 BIN = .venv/bin
 SOURCES = pyproject.toml $(wildcard shmpool/_csrc/*)
-C_FLAGS = -std=c11 -O2 -fPIC -Wall -Wextra -Werror -D_GNU_SOURCE -c -o /dev/null
+C_FLAGS = -std=c11 -O2 -fPIC -Wall -Wextra -Werror -D_GNU_SOURCE -c -o /dev/null \
+  -Ishmpool/_csrc
 
 .PHONY: farm test prove lint c-lint bench clean system test-system
 
@@ -14,7 +15,7 @@ farm: .venv/film.done
 	$(BIN)/python -m workers.film $(FARM)
 
 test: test-system .venv/test.done
-	$(BIN)/python -m pytest $(TEST)
+	$(BIN)/python $(if $(TEST),-m pytest $(TEST),tests/halves.py)
 
 PROOFS = tests/races tests/stress tests/faults tests/properties
 
@@ -39,13 +40,14 @@ system:
 	@command -v cc >/dev/null && $(PYTHON) -c 'import venv, ensurepip' \
 	  || { apt-get update && apt-get install -y gcc python3-dev python3-venv; }
 
-# What the tests need besides: a model checker, and a second compiler with its fuzzer.
+# What the tests need besides: a model checker, a second compiler with its fuzzer, and a counter
+# of instructions.
 test-system: system
-	@command -v spin >/dev/null && command -v clang >/dev/null \
+	@command -v spin >/dev/null && command -v clang >/dev/null && command -v valgrind >/dev/null \
 	  && echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' \
 	    | clang -fsanitize=fuzzer -x c - -o /dev/null 2>/dev/null \
-	  || { apt-get update && { apt-get install -y spin clang libclang-rt-dev \
-	    || apt-get install -y spin clang; }; }
+	  || { apt-get update && { apt-get install -y spin valgrind clang libclang-rt-dev \
+	    || apt-get install -y spin valgrind clang; }; }
 
 .venv/film.done: $(SOURCES) | system
 	$(PYTHON) -m venv .venv

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numbers import Integral
 from typing import TYPE_CHECKING
 
-from shmpool import _core, _explain
+from shmpool import _core, _wanting
 from shmpool._attachment import Attachment
 from shmpool._header import PoolSpec
 from shmpool._layout import State
@@ -23,14 +23,14 @@ def acquire(mapping: Attachment, nbytes: int | None, timeout: float | None) -> L
     if lease is None:
         mapping.count_exhausted()
         smallest, starved = fitting(mapping.spec, nbytes), mapping.starved()
-        raise _explain.exhausted(mapping.spec, mapping.view(), smallest, timeout or 0.0, starved)
+        raise _wanting.exhausted(mapping.spec, mapping.view(), smallest, timeout or 0.0, starved)
     return lease
 
 
-def nothing_free(mapping: Attachment, nbytes: int) -> str:
+def shortage(mapping: Attachment, nbytes: int) -> _wanting.Shortage:
     """Where all slots of at least `nbytes` bytes are."""
     smallest = fitting(mapping.spec, nbytes)
-    return _explain.nothing_free(mapping.spec, mapping.view(), smallest, mapping.starved())
+    return _wanting.shortage(mapping.spec, mapping.view(), smallest, mapping.starved())
 
 
 def acquire_or_none(mapping: Attachment, nbytes: int | None, timeout: float | None) -> Lease | None:
@@ -44,7 +44,11 @@ def acquire_or_none(mapping: Attachment, nbytes: int | None, timeout: float | No
             raise out_of_memory(mapping.starved(), "one more slot")
         return lease
 
-    return wait_for(mapping, things, attempt, timeout)
+    def impatient(waited: float) -> None:
+        spec, view, starved = mapping.spec, mapping.view(), mapping.starved()
+        _wanting.warn_of_wait_for_slot(spec, view, smallest, waited, starved)
+
+    return wait_for(mapping, things, attempt, timeout, impatient)
 
 
 def fitting(spec: PoolSpec, nbytes: int | None) -> int:

@@ -31,15 +31,9 @@ class Borrow(Right, _core.BorrowBase):
 
     __slots__ = ()
 
-    def array(
+    def _array_slow(
         self, shape: int | Sequence[int] | None = None, dtype: DTypeLike | None = None
     ) -> Array:
-        """A zero-copy, read-only, C-contiguous array over the start of the slot.
-
-        Without arguments it has the shape and dtype that the owner described. Raises
-        ShapeError if it does not fit, or if nobody described the slot; StaleTicketError if
-        the borrow is over.
-        """
         asked = _right.asked_for(self, shape, dtype)
         return _right.over(self, *asked) if asked else _right.described(self)
 

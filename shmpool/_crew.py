@@ -219,7 +219,11 @@ class Crew:
             self.recycled += 1
             return
         self.replaced += 1
-        log.warning("%s", death)
+        extra = {
+            "pool": self._pool.name, "worker": death.worker, "pid": death.pid,
+            "exitcode": death.exitcode, "overdue": death.overdue,
+        }  # fmt: skip
+        log.warning("%s", death, extra=extra)
 
     def _began(self, death: Death) -> bool:
         self._intake.settle()

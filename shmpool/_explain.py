@@ -1,20 +1,17 @@
-"""The words of the errors that look into the control block: who holds what, since when."""
+"""The words of the errors that look into the control block: what a slot is, and of whom."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from shmpool import _core, _story
 from shmpool._header import PoolSpec
 from shmpool._layout import ControlView, State, Word
-from shmpool._sizes import show_size
 from shmpool._ticket import Ticket
 from shmpool.errors import (
     AlreadyClaimedError,
     AlreadyEndedError,
     NotOwnerError,
-    PoolExhaustedError,
     StaleTicketError,
     TooManyMembersError,
 )
@@ -50,7 +47,7 @@ def what_it_is(spec: PoolSpec, view: ControlView, slot: int) -> str:
 
 def _read_by(view: ControlView, slot: int) -> str:
     readers = view.readers_of(slot)
-    return f", read by {_few([who(view, member) for member in readers])}" if readers else ""
+    return f", read by {few([who(view, member) for member in readers])}" if readers else ""
 
 
 def _in_queue(spec: PoolSpec, word: Word) -> bool:
@@ -123,88 +120,18 @@ def _is_claimed(word: Word, generation: int) -> bool:
     )
 
 
-def exhausted(
-    spec: PoolSpec, view: ControlView, smallest: int, waited: float, starved: int
-) -> PoolExhaustedError:
-    """No slot that would do is free: who has them, and what may be done.
-
-    `smallest`: the first class that would do; `starved`: bytes that one more slot could not have.
-    """
-    first = spec.firsts[smallest]
-    message = (
-        f"{nothing_free(spec, view, smallest, starved)}; none came back in {waited:.3g} s: "
-        f"release earlier, pass a longer timeout=, or create the pool with more slots"
-        f"{_below(_story.held(spec, view, first))}"
-    )
-    holders = _holders(view, first)
-    return PoolExhaustedError(message, slots=spec.slots, holders=holders, waited=waited)
-
-
-def nothing_free(spec: PoolSpec, view: ControlView, smallest: int, starved: int) -> str:
-    """Where all the slots are that would do: a sentence without its end."""
-    first = spec.firsts[smallest]
-    count = spec.slots - first
-    of_size = "" if smallest == 0 else f" of {show_size(spec.classes[smallest].slot_size)} or more"
-    slots = f"the only slot{of_size}" if count == 1 else f"none of the {count} slots{of_size}"
-    held = [
-        f"{name}: {number} for up to {longest:.1f} s"
-        for name, number, longest in _holders(view, first)
-    ]
-    parts = [*held, *_queued(spec, view, first), *_out_of_use(view, first, starved)]
-    is_free = "is not free" if count == 1 else "is free"
-    where = f" ({', '.join(parts)})" if parts else ""
-    return f"{slots} of pool {spec.name!r} {is_free}{where}"
-
-
-def _out_of_use(view: ControlView, first: int, starved: int) -> list[str]:
-    states = [word.state for word in view.unpacked()[first:]]
-    want = f", and {show_size(starved)} for one more are not free in /dev/shm" if starved else ""
-    texts = {
-        State.QUARANTINED: "in quarantine: see quarantined()",
-        State.UNCOMMITTED: f"without memory{want}",
-        State.RETIRED: "at the last generation",
-    }
-    counts = [(states.count(state), text) for state, text in texts.items()]
-    return [f"{count} {text}" for count, text in counts if count]
-
-
-def _holders(view: ControlView, first: int) -> list[tuple[str, int, float]]:
-    """Who holds slots from number `first` on: owners, and the readers of what is released."""
-    now = time.monotonic_ns()
-    held: dict[int, list[float]] = {}
-    for slot, word in enumerate(view.unpacked()[first:], first):
-        since = max(0.0, (now - int(view.slots["since_ns"][slot])) / 1e9)
-        owners = [word.owner] if word.state in (State.LEASED, State.SHARED) else []
-        for member in owners or (view.readers_of(slot) if word.state is State.DRAINING else []):
-            held.setdefault(member, []).append(since)
-    rows = [(who(view, owner), len(ages), max(ages)) for owner, ages in held.items()]
-    return sorted(rows, key=lambda row: -row[2])
-
-
-def _queued(spec: PoolSpec, view: ControlView, first: int) -> list[str]:
-    words = view.unpacked()[first:]
-    names = ["no queue", *(queue.name for queue in spec.queues)]
-    counts = [
-        sum(w.state is State.QUEUED and w.queue == n for w in words) for n in range(len(names))
-    ]
-    return [
-        f"{count} {'waits' if count == 1 else 'wait'} in {name if number == 0 else repr(name)}"
-        for number, (name, count) in enumerate(zip(names, counts, strict=True))
-        if count
-    ]
-
-
 def too_many_members(spec: PoolSpec, view: ControlView) -> TooManyMembersError:
     """The member table is full: of whom."""
     present = [who(view, i) for i in range(1, spec.members + 1) if view.pid(i)]
     message = (
         f"pool {spec.name!r} was made for members={spec.members} and has {len(present)} attached: "
-        f"{_few(present)}; close some, or create it with more (at most {_core.MAX_MEMBERS})"
+        f"{few(present)}; close some, or create it with more (at most {_core.MAX_MEMBERS})"
     )
     return TooManyMembersError(message, members=spec.members)
 
 
-def _few(names: Sequence[str], most: int = 8) -> str:
+def few(names: Sequence[str], most: int = 8) -> str:
+    """A list of names, cut off."""
     more = f", and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

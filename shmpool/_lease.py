@@ -32,22 +32,15 @@ class Lease(Right, _core.LeaseBase):
 
     __slots__ = ()
 
-    def array(
+    def _array_slow(
         self, shape: int | Sequence[int] | None = None, dtype: DTypeLike | None = None
     ) -> Array:
-        """A zero-copy, C-contiguous array over the start of the slot: writable until it is shared.
-
-        `array(shape, dtype)` also describes the slot: its receiver calls `array()` and gets
-        the same shape and dtype. Contents are as the last holder left them, as in `np.empty`.
-
-        Raises ShapeError if it does not fit, or if nobody described the slot; StaleTicketError
-        if the lease is over.
-        """
         asked = _right.asked_for(self, shape, dtype)
         if asked is None:
             return _right.described(self)
         if not self.shared:
             self._describe_as(*asked)
+            _right.keep_recipe(dtype, *asked)
         return _right.over(self, *asked)
 
     def _describe_as(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

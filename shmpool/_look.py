@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from shmpool import _core, _description, _survey
-from shmpool._attachment import slab_name
+from shmpool._attachment import Attachment, slab_name
 from shmpool._create import STATIC_MOST, read
 from shmpool._header import NAME, PoolSpec, decode
 from shmpool._layout import SHEET, SLOT, TRANSITION, ControlView, Word
@@ -60,7 +60,7 @@ class Look:
 
     def statistics(self) -> PoolStatistics:
         """As `Pool.statistics` says it. Raises CorruptSegmentError."""
-        return _survey.pool_statistics(self.spec, self.view)
+        return _survey.pool_statistics(self.spec, self.view, self.when_ns)
 
     def member_life(self, member: int) -> Life:
         """Whether the process in an entry of the member table lives."""
@@ -147,6 +147,16 @@ def look(name: str, slot: int | None = None) -> Look:
         copy = _copy(spec, control, slot)
     view = ControlView(copy, spec.counts)
     return Look(spec, view, copy, time.monotonic_ns(), life(spec, spec.coordinator))
+
+
+def glance(mapping: Attachment) -> Look:
+    """The same of a pool that this process has mapped, whether or not its names are there."""
+    spec = mapping.spec
+    copy = np.zeros(_core.layout(spec.counts)["total_size"], np.uint8)
+    tables = _core.layout(spec.counts)["sheets"]
+    copy[:tables] = np.frombuffer(mapping.control(), np.uint8)[:tables]
+    when = time.monotonic_ns()
+    return Look(spec, ControlView(copy, spec.counts), copy, when, life(spec, spec.coordinator))
 
 
 @contextmanager

@@ -63,4 +63,9 @@ class Overdue:
         try:
             warnings.warn(message, LeakWarning, stacklevel=1)
         except Exception:  # noqa: BLE001 - this thread has more to do; nobody else would be told
-            log.warning("%s", message)
+            extra = {
+                "pool": spec.name, "member": self._view.member_name(owner),
+                "pid": self._view.pid(owner), "slot": slot, "generation": word >> 16,
+                "held": seconds,
+            }  # fmt: skip
+            log.warning("%s", message, extra=extra)

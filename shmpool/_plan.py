@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -137,7 +136,7 @@ def _nanoseconds(what: str, seconds: float) -> int:
 
 def _name(name: str | None) -> str:
     if name is None:
-        return f"shmpool-{secrets.token_hex(4)}"
+        return f"shmpool-{os.urandom(4).hex()}"
     if not NAME.fullmatch(name):
         raise ArgumentError(
             f"name is {name!r}: 1 to 48 letters, digits, '_', '-' and '.', the first no '-' or '.'"

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shmpool import _core
+from shmpool import _core, _wanting
 from shmpool._header import ON_DEATH, QueueSpec
 from shmpool._lease import Lease
 from shmpool._waiting import check_timeout, wait_for
-from shmpool.errors import ArgumentError, QueueClosedError, QueueEmpty, QueueFull, SizeError
+from shmpool.errors import ArgumentError, QueueClosedError, QueueEmpty, SizeError
 
 if TYPE_CHECKING:
     from shmpool._attachment import Attachment
@@ -137,14 +137,15 @@ class Queue(_core.QueueBase):
                 raise QueueClosedError(f"queue {self.name!r} is closed: lease {lease} stays yours")
             return self._try_put(lease) or None
 
+        def impatient(waited: float) -> None:
+            _wanting.warn_of_wait_for_room(mapping.spec, mapping.view(), self._number, waited)
+
         check_timeout(timeout)
         self._check(lease)
-        room = (_core.FOR_SPACE, self._number)
-        if not wait_for(self._attachment(), (room,), attempt, timeout):
-            message = (
-                f"queue {self.name!r} has {self.qsize()} tickets and had no room in {timeout:.3g} s"
-            )
-            raise QueueFull(message)
+        mapping, room = self._attachment(), (_core.FOR_SPACE, self._number)
+        if not wait_for(mapping, (room,), attempt, timeout, impatient):
+            waited = timeout or 0.0
+            raise _wanting.queue_full(mapping.spec, mapping.view(), self._number, waited)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _requeue, (self._pool, self.name)

@@ -27,6 +27,7 @@ from shmpool._segment import out_of_memory
 
 TICK = 0.02  # seconds until a new member is watched
 _LOOK_EVERY = 50  # rounds
+_BECAME = ("freed", "requeued", "dead_lettered", "quarantined")  # of slots of the dead
 _BELLS_AHEAD = 8  # semaphores hung up before their members come
 
 log = logging.getLogger("shmpool.reaper")
@@ -105,7 +106,8 @@ class Reaper:
             except Exception:  # a reaper that is gone helps nobody
                 self._joins_seen = -1  # whatever was not done is done in the next round
                 with suppress(Exception):  # of somebody's handler
-                    log.exception("reaper of pool %r", self._mapping.spec.name)
+                    name = self._mapping.spec.name
+                    log.exception("reaper of pool %r", name, extra={"pool": name})
 
     def _round(self, ready: list[int]) -> None:
         for pidfd in ready:
@@ -192,7 +194,9 @@ class Reaper:
                 "%s (pid %d) died: %d slots freed, %d requeued, %d to the dead letter, "
                 "%d to quarantine"
             )
-            log.warning(message, name, pid, *numbers)
+            extra = {"pool": self._mapping.spec.name, "member": name, "pid": pid}
+            extra |= dict(zip(_BECAME, numbers, strict=True))
+            log.warning(message, name, pid, *numbers, extra=extra)
 
     def _reap(self, member: int) -> tuple[int, int, int, int]:
         mapping = self._mapping

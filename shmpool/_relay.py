@@ -144,4 +144,6 @@ class Intake:
             self._settled.set()
         elif isinstance(what, dict):
             record = logging.makeLogRecord(what | {"worker": worker, "job": job})
-            logging.getLogger(record.name).handle(record)
+            logger = logging.getLogger(record.name)
+            if logger.isEnabledFor(record.levelno):  # handle() asks nobody
+                logger.handle(record)

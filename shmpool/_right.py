@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,6 +72,9 @@ def asked_for(
         raise ArgumentError("array() takes both shape and dtype, or neither")
     lengths = _description.lengths(shape)
     kind = np.dtype(dtype)
+    if kind.subdtype:
+        kind, inner = kind.subdtype
+        lengths += inner
     if kind.hasobject:
         raise ShapeError(f"dtype {kind} has Python objects, which no other process could read")
     right._check()
@@ -86,10 +90,31 @@ def described(right: _core.RightBase) -> Array:
         raise ShapeError(message, slot=right.slot)
     shape, dtype = _description.decode(description)
     _description.check_fits(shape, dtype, right.nbytes)
+    keep_recipe(None, shape, dtype)
     return over(right, shape, dtype)
+
+
+def keep_recipe(given: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Let the core make such arrays by itself, which were asked for by `given`, None if described.
+
+    Not where `given` or the dtype may change: a dtype with names can be given others.
+    """
+    if dtype.names is None and (given is None or _lasting(given, dtype)):
+        nbytes = math.prod(shape) * dtype.itemsize
+        _core.keep_recipe(given, shape, dtype, nbytes, _description.encode(shape, dtype))
+
+
+def _lasting(given: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether numpy makes this dtype of it whenever it is asked, and no longer shape."""
+    if isinstance(given, type):
+        return issubclass(given, np.generic | bool | int | float | complex)
+    return isinstance(given, np.dtype | str) and np.dtype(given) == dtype
 
 
 def over(right: _core.RightBase, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An array over the start of the slot, which the caller has checked to be long enough."""
     # In no variable: a traceback that is kept would be a view.
     return np.ndarray(shape, dtype, buffer=right._memory())
+
+
+_core.set_array_class(np.ndarray)

@@ -50,6 +50,19 @@ class ClassStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueStatistics:
+    """A queue, and who waits at it."""
+
+    name: str
+    length: int  # tickets that wait
+    maxsize: int  # 0: no limit
+    closed: bool
+    oldest: float | None  # seconds for which the oldest ticket has waited, None if there is none
+    waiting: int  # members that wait for a ticket
+    waiting_for_room: int  # members that wait to put
+
+
+@dataclass(frozen=True, slots=True)
 class Quarantined:
     """A slot held out because its holder died; `pool.claim(ticket)` takes it, or frees it."""
 
@@ -79,7 +92,8 @@ class PoolStatistics:
     payload_bytes: int  # of memory behind the slots, now
     control_bytes: int
     classes: tuple[ClassStatistics, ...]
-    queues: dict[str, int]
+    queues: dict[str, int]  # how many tickets wait in each
+    queue_statistics: tuple[QueueStatistics, ...] = field(repr=False)
     reaped_members: int
     reaped_leases: int
     requeued: int

@@ -6,7 +6,9 @@ looked at before and after, and every field is checked before it is believed.
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +20,9 @@ from shmpool._layout import ControlView, State, Word
 from shmpool._sizes import show_age
 
 _BEGINS = {"leased", "got", "claimed"}
+_SENDS = {"put", "detached"}
 _REAPED = {"freed", "requeued", "dead-lettered", "quarantined"}
-_ENDS = _REAPED | {"put", "detached", "released", "collected", "expired"}
+_ENDS = _REAPED | _SENDS | {"released", "collected", "expired"}
 _MOST_HELD = 8  # slots in the message of an exhausted pool
 
 
@@ -102,7 +105,11 @@ def _believed(spec: PoolSpec, entry: Any) -> Transition | None:
 
 
 def _text(field: bytes) -> str:
-    text = bytes(field).split(b"\0")[0].decode(errors="replace")
+    return printable(bytes(field).split(b"\0")[0].decode(errors="replace"))
+
+
+def printable(text: str) -> str:
+    """A text from shared memory without what could break a line, or a terminal."""
     return "".join(letter for letter in text if letter.isprintable())
 
 
@@ -155,33 +162,57 @@ def _holder(told: list[Transition], word: Word) -> Transition | None:
     return next((t for t in begins if t.generation == word.generation), None)
 
 
-def held(spec: PoolSpec, view: ControlView, first: int) -> str:
+def site_of(spec: PoolSpec, view: ControlView, slot: int, kind: str, pid: int) -> str:
+    """The line by which a process came to hold a slot; "" if it is not known.
+
+    `kind`: leased, shared, borrowed, or queued for what it has sent on.
+    """
+    if not spec.diagnostics.history:
+        return ""
+    word, told = view.word(slot), transitions(spec, view, slot)
+    if kind == "borrowed":
+        found = next((t for t in _borrowers(told, word) if t.pid == pid), None)
+    elif kind == "queued":
+        sent = (t for t in reversed(told) if t.what in _SENDS)
+        found = next((t for t in sent if t.generation == word.generation - 1), None)
+    else:
+        found = _holder(told, word)
+    return found.site if found else ""
+
+
+def held(spec: PoolSpec, view: ControlView, first: int, known: Container[int]) -> list[str]:
     """Who has the slots from number `first` on, longest first, a line for each of a few.
 
-    "" if the pool keeps no history.
+    Without those that are `known`; none if the pool keeps no history.
     """
     now = time.monotonic_ns()
     lines = []
-    for slot in _oldest(view, first) if spec.diagnostics.history else []:
+    for slot in _oldest(view, first, known) if spec.diagnostics.history else []:
         word, told = view.word(slot), transitions(spec, view, slot)
         holder = _holder(told, word)
         holders = [holder] if holder else _borrowers(told, word)
         lines += [f"  slot {slot}: {holder} {_ago(now, holder)}" for holder in holders]
-    return "\n".join(lines[:_MOST_HELD])
+    return lines[:_MOST_HELD]
 
 
-def _oldest(view: ControlView, first: int) -> list[int]:
+def _oldest(view: ControlView, first: int, known: Container[int]) -> list[int]:
     """The slots that have been held for longest."""
-    states = (State.LEASED, State.SHARED, State.DRAINING)
-    taken = [s for s, word in enumerate(view.unpacked()[first:], first) if word.state in states]
-    return sorted(taken, key=lambda slot: int(view.slots["since_ns"][slot]))[:_MOST_HELD]
+    states = view.words() & 7
+    taken = (states == State.LEASED) | (states == State.SHARED) | (states == State.DRAINING)
+    taken[:first] = False
+    since = view.slots["since_ns"].copy()
+    slots = (slot for slot in np.argsort(since, kind="stable").tolist() if taken[slot])
+    return list(itertools.islice((slot for slot in slots if slot not in known), _MOST_HELD))
 
 
 def _borrowers(told: list[Transition], word: Word) -> list[Transition]:
-    """Of a slot that its owner has released: the borrows that have not come back."""
+    """Of a slot that is shared, or that its owner has released: the borrows that are out."""
+    if word.state not in (State.SHARED, State.DRAINING):
+        return []
+    generation = word.generation - (word.state is State.DRAINING)
     out: list[Transition] = []
-    for t in told if word.state is State.DRAINING else []:
-        if t.generation != word.generation - 1:
+    for t in told:
+        if t.generation != generation:
             continue
         if t.what == "borrowed":
             out.append(t)

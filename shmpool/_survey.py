@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from shmpool._attachment import Attachment
 from shmpool._header import PoolSpec
-from shmpool._layout import ControlView, Standing, State, Word
-from shmpool._statistics import ClassStatistics, MemberStatistics, PoolStatistics, Quarantined
+from shmpool._layout import ControlView, Standing, State, Word, bits_of
+from shmpool._statistics import (
+    ClassStatistics,
+    MemberStatistics,
+    PoolStatistics,
+    Quarantined,
+    QueueStatistics,
+)
 from shmpool._ticket import Ticket
 
 _NOT_COUNTED = {"status", "joins", "doorbells", "trace"}  # fields of the status record
@@ -15,8 +22,8 @@ _COUNTERS = ("acquired", "released", "put", "got", "detached", "claimed", "share
              "stale", "rung", "waits", "exhausted", "overflows", "moved", "received")  # fmt: skip
 
 
-def pool_statistics(spec: PoolSpec, view: ControlView) -> PoolStatistics:
-    """A whole pool: see `Pool.statistics`."""
+def pool_statistics(spec: PoolSpec, view: ControlView, now_ns: int | None = None) -> PoolStatistics:
+    """A whole pool: see `Pool.statistics`. `now_ns`: when the view was taken, if not now."""
     words = view.unpacked()
     states = {s.name.lower(): sum(w.state is s for w in words) for s in State}
     classes = _class_statistics(spec, words)
@@ -33,6 +40,7 @@ def pool_statistics(spec: PoolSpec, view: ControlView) -> PoolStatistics:
         control_bytes=spec.control_size,
         classes=classes,
         queues={spec.queues[n - 1].name: view.queue_size(n) for n in numbers},
+        queue_statistics=_queue_statistics(spec, view, now_ns),
         **{renamed.get(name, name): int(view.status[name]) for name in totals},
         members=_member_statistics(view, words),
     )
@@ -44,6 +52,22 @@ def _class_statistics(spec: PoolSpec, words: list[Word]) -> tuple[ClassStatistic
         states = [w.state for w in words[first : first + c.max_count]]
         counts = states.count(State.FREE), states.count(State.UNCOMMITTED)
         rows.append(ClassStatistics(c.slot_size, c.stride, c.max_count, *counts))
+    return tuple(rows)
+
+
+def _queue_statistics(
+    spec: PoolSpec, view: ControlView, now_ns: int | None
+) -> tuple[QueueStatistics, ...]:
+    words, since = view.words(), view.slots["since_ns"].copy()
+    now = time.monotonic_ns() if now_ns is None else now_ns
+    rows = []
+    for number, queue in enumerate(spec.queues, 1):
+        state = view.queue_states[number - 1]
+        tickets = since[words & 0xFF == number << 3 | State.QUEUED]
+        oldest = max(0.0, (now - int(tickets.min())) / 1e9) if len(tickets) else None
+        waiting = (len(bits_of(state[name])) for name in ("waiting", "waiting_space"))
+        said = (queue.name, view.queue_size(number), queue.maxsize, bool(state["closed"]))
+        rows.append(QueueStatistics(*said, oldest, *waiting))
     return tuple(rows)
 
 

@@ -14,6 +14,7 @@ T = TypeVar("T")
 Things = tuple[tuple[int, int], ...]
 
 SLICE = 0.1  # seconds: what a wake-up lost to a kill costs at most
+PATIENCE = 5.0  # seconds: a wait that is longer is told of
 
 
 def check_timeout(timeout: float | None) -> None:
@@ -27,12 +28,14 @@ def wait_for(
     things: Things,
     attempt: Callable[[], T | None],
     timeout: float | None,
+    impatient: Callable[[float], object] | None = None,
 ) -> T | None:
     """Call `attempt` until it returns something: that, or None when the time is up.
 
     `things` are what is waited for: each (_core.FOR_SLOT, class), (FOR_TICKET, queue) or
-    (FOR_SPACE, queue). Raises PoolClosedError and CoordinatorDiedError, also in the
-    middle of a wait, and whatever `attempt` raises. Ctrl-C ends it at once.
+    (FOR_SPACE, queue). `impatient` is called once, with the seconds so far, if it takes longer
+    than PATIENCE. Raises PoolClosedError and CoordinatorDiedError, also in the
+    middle of a wait, and whatever `attempt` or `impatient` raises. Ctrl-C ends it at once.
     """
     check_timeout(timeout)
     mapping.check()
@@ -42,9 +45,24 @@ def wait_for(
     began = time.monotonic_ns()
     deadline = None if timeout is None or timeout == math.inf else began + int(timeout * 1e9)
     try:
-        return _sleep_for(mapping, things, attempt, deadline)
+        return _sleep_for(mapping, things, attempt, deadline, _Patience(began, impatient))
     finally:
         mapping.count_wait(time.monotonic_ns() - began)
+
+
+class _Patience:
+    """Tells once of a wait that has become long."""
+
+    def __init__(self, began: int, tell: Callable[[float], object] | None) -> None:
+        self._began = began
+        self._tell = tell
+
+    def look(self) -> None:
+        """Tell, if it is time to."""
+        waited = (time.monotonic_ns() - self._began) / 1e9
+        if self._tell is not None and waited >= PATIENCE:
+            tell, self._tell = self._tell, None
+            tell(waited)
 
 
 def _sleep_for(
@@ -52,6 +70,7 @@ def _sleep_for(
     things: Things,
     attempt: Callable[[], T | None],
     deadline: int | None,
+    patience: _Patience,
 ) -> T | None:
     bell, rested = mapping.doorbell, False
     try:
@@ -65,6 +84,7 @@ def _sleep_for(
                 return found
             if rested:
                 mapping.check()
+                patience.look()
             seconds = SLICE if deadline is None else (deadline - time.monotonic_ns()) / 1e9
             if seconds <= 0:
                 return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from shmpool._acquiring import acquire_or_none, nothing_free
+from shmpool._acquiring import acquire_or_none, shortage
 from shmpool.errors import OutOfSharedMemoryError, SlotOverflowError
 
 if TYPE_CHECKING:
@@ -86,11 +86,12 @@ class SlotFile(io.BufferedIOBase):
         except OutOfSharedMemoryError as error:
             raise SlotOverflowError(f"{message}{error}", **facts) from error
         if larger is None:
-            why = nothing_free(mapping, needed)
+            short = shortage(mapping, needed)
             message += (
-                f"{why}; none came back in {self._timeout or 0:.3g} s: writer(timeout=…) waits"
+                f"{short.where}; none came back in {self._timeout or 0:.3g} s: "
+                f"writer(timeout=…) waits{short.below}"
             )
-            raise SlotOverflowError(message, **facts)
+            raise SlotOverflowError(message, **facts, holders=short.holders)
         return larger
 
     def _move_to(self, larger: Lease) -> None:

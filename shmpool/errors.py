@@ -142,7 +142,10 @@ class ShapeError(ArgumentError):
 
 
 class SlotOverflowError(ArgumentError):
-    """More bytes were written than the slot has: `needed`, `slot_size`."""
+    """More bytes were written than the slot has: `needed`, `slot_size`.
+
+    `holders`: who has the larger slots, if there are any and none came free in time.
+    """
 
 
 class ForeignLeaseError(ArgumentError):
@@ -190,7 +193,10 @@ class LeasesAliveError(ShmpoolError):
 
 
 class PoolExhaustedError(ShmpoolError, TimeoutError):
-    """Every slot is held and none came back in time."""
+    """Every slot is held and none came back in time: `pool`, `slots`, `waited` in seconds.
+
+    `holders`: a Holder for each member that has some, longest first.
+    """
 
 
 class QueueEmpty(ShmpoolError, queue.Empty):  # noqa: N818 - as in the standard library
@@ -198,7 +204,12 @@ class QueueEmpty(ShmpoolError, queue.Empty):  # noqa: N818 - as in the standard 
 
 
 class QueueFull(ShmpoolError, queue.Full):  # noqa: N818 - as in the standard library
-    """A queue with maxsize had no room in time."""
+    """A queue with maxsize had no room in time: `pool`, `queue`, `waited` in seconds.
+
+    `length`, `maxsize`, `oldest` in seconds: what waits there. `holders`: who put it,
+    most first; `consumers`: who has slots that came from the queue, longest first; each a
+    Holder. `waiting`: names of the members that wait for a ticket of it.
+    """
 
 
 class QueueClosedError(ShmpoolError):

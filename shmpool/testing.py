@@ -202,11 +202,15 @@ def _words(file: Path) -> list[str]:
 
 
 def _command(pid: int) -> str:
+    """Its command; of one that has ended, or is just beginning another program, what is known."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return b" ".join(words).decode(errors="replace").strip() or "a process that has ended"
+        name, _, rest = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
     except OSError:
         return "a process that is gone"
+    if rest.split()[0] in "ZX":
+        return "a process that has ended"
+    return b" ".join(words).decode(errors="replace").strip() or name.partition("(")[2]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -68,6 +68,12 @@ static PyMethodDef borrow_methods[] = {
      "Does not block. Raises AlreadyEndedError if the borrow is over, NotOwnerError in a forked\n"
      "child, and where the pool was made with views=\"raise\", or the system refuses a fence,\n"
      "ViewsAliveError (the borrow goes on) while arrays or memoryviews of it are alive."},
+    {"array", (PyCFunction)(void (*)(void))right_array, METH_FASTCALL | METH_KEYWORDS,
+     "array($self, /, shape=None, dtype=None)\n--\n\n"
+     "A zero-copy, read-only, C-contiguous array over the start of the slot.\n\n"
+     "Without arguments it has the shape and dtype that the owner described. Does not block.\n"
+     "Raises ShapeError if it does not fit, or if nobody described the slot; StaleTicketError\n"
+     "if the borrow is over."},
     {"_check_writable", (PyCFunction)borrow_check_writable, METH_NOARGS, "Raise: it never is."},
     {NULL, NULL, 0, NULL},
 };

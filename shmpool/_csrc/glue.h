@@ -14,11 +14,13 @@
  *   span.c      Span: memory that views keep alive, and the end of a right
  *   right.c     RightBase: what LeaseBase and BorrowBase have in common
  *   parting.c   ... and what becomes of their views when they end
+ *   array.c     ... and arrays over their memory
  *   lease.c     LeaseBase: the exclusive right to a slot
  *   borrow.c    BorrowBase: the right to read one that is shared
  *   handle.c    what PoolBase and QueueBase have in common
  *   pool.c      PoolBase: acquire, borrow and claim with their fast paths
  *   queue.c     QueueBase: put and get with theirs
+ *   spares.h    memory of objects, for the next ones
  *   bell.c      Bell: what a member sleeps on
  *   site.c      where in the user's code we were called from
  *   story.c     notes of what happens to slots
@@ -201,7 +203,6 @@ int mapping_ticket_from(MappingObject *self, PyObject *number, const char *actio
 PyObject *mapping_lease(MappingObject *self, uint32_t class, uint64_t now);
 
 /* span.c */
-void free_object(PyObject *object);
 SpanObject *span_new(MappingObject *mapping, uint8_t *memory, uint64_t length);
 SpanObject *span_of_slot(MappingObject *mapping, uint32_t slot);
 int span_getbuffer(SpanObject *self, Py_buffer *view, int flags);
@@ -231,7 +232,12 @@ PyObject *mapping_borrow(MappingObject *self, PyObject *number);
 PyObject *mapping_claim(MappingObject *self, PyObject *number);
 
 /* lease.c */
+extern PyTypeObject *lease_class; /* the Python subclass that acquire and get return */
 PyObject *lease_new(MappingObject *mapping, const sp_right *right);
+void right_describe(RightObject *self, const void *sheet, size_t length);
+
+/* array.c */
+PyObject *right_array(RightObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords);
 
 /* What the slots taken over from others are worth: bytes that no pipe had to carry. */
 static inline void mapping_count_received(MappingObject *self, uint32_t slot)
@@ -307,6 +313,7 @@ int module_add_geometry(PyObject *module);
 int module_add_mapping(PyObject *module);
 int module_add_span(PyObject *module);
 int module_add_right(PyObject *module);
+int module_add_array(PyObject *module);
 int module_add_lease(PyObject *module);
 int module_add_borrow(PyObject *module);
 int module_add_pool(PyObject *module);

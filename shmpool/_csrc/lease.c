@@ -1,7 +1,7 @@
 /* LeaseBase: the exclusive right to a slot, until it ends or is shared. */
 #include "glue.h"
 
-static PyTypeObject *lease_class; /* the Python subclass that acquire and get return */
+PyTypeObject *lease_class;
 
 PyObject *lease_new(MappingObject *mapping, const sp_right *right)
 {
@@ -93,7 +93,18 @@ static PyObject *lease_move(RightObject *self, PyObject *object)
     return right_release(heir, NULL);
 }
 
-/* The bytes as they are to be read: a description, 0 long for none. */
+/* How the bytes are to be read, at most as long as a sheet; 0 long for no description. */
+void right_describe(RightObject *self, const void *sheet, size_t length)
+{
+    sp_slot *slot = &self->mapping->pool.slots[self->right.at.slot];
+    uint64_t attempts = sp_load_relaxed(&slot->delivery) & ~(uint64_t)UINT32_MAX;
+    /* Killed in the middle: the slot is undescribed, never half described. */
+    sp_store_release(&slot->delivery, attempts);
+    memcpy(sp_pool_sheet(&self->mapping->pool, self->right.at.slot), sheet, length);
+    sp_store_release(&slot->delivery, attempts | length);
+}
+
+/* False if the description is too long. */
 static PyObject *lease_describe(RightObject *self, PyObject *description)
 {
     if (lease_writable(self, "describe") < 0)
@@ -101,16 +112,9 @@ static PyObject *lease_describe(RightObject *self, PyObject *description)
     Py_buffer view;
     if (PyObject_GetBuffer(description, &view, PyBUF_SIMPLE) < 0)
         return NULL;
-    uint32_t number = self->right.at.slot;
-    sp_slot *slot = &self->mapping->pool.slots[number];
-    uint64_t attempts = sp_load_relaxed(&slot->delivery) & ~(uint64_t)UINT32_MAX;
     bool fits = (size_t)view.len <= sizeof(sp_sheet);
-    if (fits) {
-        /* Killed in the middle: the slot is undescribed, never half described. */
-        sp_store_release(&slot->delivery, attempts);
-        memcpy(sp_pool_sheet(&self->mapping->pool, number), view.buf, (size_t)view.len);
-        sp_store_release(&slot->delivery, attempts | (uint64_t)view.len);
-    }
+    if (fits)
+        right_describe(self, view.buf, (size_t)view.len);
     PyBuffer_Release(&view);
     return PyBool_FromLong(fits);
 }
@@ -163,6 +167,14 @@ static PyMethodDef lease_methods[] = {
      "Does not block. Raises AlreadyEndedError if the lease is over, NotOwnerError in a forked\n"
      "child, and where the pool was made with views=\"raise\", or the system refuses a fence,\n"
      "ViewsAliveError (the lease goes on) while arrays or memoryviews of it are alive."},
+    {"array", (PyCFunction)(void (*)(void))right_array, METH_FASTCALL | METH_KEYWORDS,
+     "array($self, /, shape=None, dtype=None)\n--\n\n"
+     "A zero-copy, C-contiguous array over the start of the slot: writable until it is shared.\n\n"
+     "`array(shape, dtype)` also describes the slot: its receiver calls `array()` and gets the\n"
+     "same shape and dtype. Contents are as the last holder left them, as in `np.empty`. A\n"
+     "shape (tuple) and dtype that were used lately cost one call of numpy and little else.\n\n"
+     "Does not block. Raises ShapeError if it does not fit, or if nobody described the slot;\n"
+     "StaleTicketError if the lease is over."},
     {"_detach", (PyCFunction)lease_detach, METH_NOARGS, "End the lease: its ticket as an integer."},
     {"_share", (PyCFunction)lease_share, METH_NOARGS, "Share the slot: its ticket as an integer."},
     {"_move", (PyCFunction)lease_move, METH_O, "Take over another lease's slot, and give ours back."},

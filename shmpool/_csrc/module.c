@@ -75,7 +75,8 @@ PyMODINIT_FUNC PyInit__core(void)
         return NULL;
     bool added = add_constants(module) == 0 && module_add_geometry(module) == 0 &&
                  module_add_mapping(module) == 0 && module_add_span(module) == 0 &&
-                 module_add_right(module) == 0 && module_add_lease(module) == 0 &&
+                 module_add_right(module) == 0 && module_add_array(module) == 0 &&
+                 module_add_lease(module) == 0 &&
                  module_add_borrow(module) == 0 &&
                  module_add_pool(module) == 0 && module_add_queue(module) == 0 &&
                  module_add_bell(module) == 0 && module_add_site(module) == 0 &&

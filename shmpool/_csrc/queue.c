@@ -42,12 +42,12 @@ static PyObject *put_failed(MappingObject *mapping, RightObject *lease, sp_resul
     return mapping_fail_stale(mapping, "put", at->slot, sp_word_generation(at->word), LIVE, 0);
 }
 
-static PyObject *put_lease(QueueObject *self, RightObject *lease)
+static PyObject *put_lease(QueueObject *self, RightObject *lease, uint64_t now)
 {
     MappingObject *mapping = self->handle.mapping;
     if (right_whole(lease, "put") < 0 || right_part(lease, "put") < 0)
         return NULL;
-    sp_result result = sp_put(&mapping->pool, &lease->right.at, self->number, clock_coarse_ns());
+    sp_result result = sp_put(&mapping->pool, &lease->right.at, self->number, now);
     if (result != SP_OK)
         return put_failed(mapping, lease, result);
     sp_count(&mapping_me(mapping)->put);
@@ -58,7 +58,7 @@ static PyObject *put_lease(QueueObject *self, RightObject *lease)
     Py_RETURN_NONE;
 }
 
-static int put_refuse(QueueObject *self, PyObject *object)
+static int put_refuse_others(PyObject *object)
 {
     if (PyObject_TypeCheck(object, borrow_type)) {
         PyErr_SetString(PyExc_TypeError, "a Borrow cannot be put, since others read it too: send its ticket");
@@ -69,6 +69,13 @@ static int put_refuse(QueueObject *self, PyObject *object)
                      "or claim() a ticket", Py_TYPE(object)->tp_name);
         return -1;
     }
+    return 0;
+}
+
+static int put_refuse(QueueObject *self, PyObject *object)
+{
+    if (UNLIKELY(Py_TYPE(object) != lease_class) && put_refuse_others(object) < 0)
+        return -1;
     RightObject *lease = (RightObject *)object;
     if (self->handle.mapping == NULL) {
         PyErr_SetString(PyExc_TypeError, "a queue comes from pool.queue(name)");
@@ -92,9 +99,9 @@ static PyObject *queue_put(QueueObject *self, PyObject *const *args, Py_ssize_t 
     if (LIKELY(count == 1 && only_timeout(args + count, keywords))) {
         if (put_refuse(self, args[0]) < 0)
             return NULL;
-        if (LIKELY(mapping_ready(self->handle.mapping, clock_coarse_ns()) && queue_open(self) &&
-                   queue_has_room(self)))
-            return put_lease(self, (RightObject *)args[0]);
+        uint64_t now = clock_coarse_ns();
+        if (LIKELY(mapping_ready(self->handle.mapping, now) && queue_open(self) && queue_has_room(self)))
+            return put_lease(self, (RightObject *)args[0], now);
     }
     return call_slow((PyObject *)self, str_put_slow, args, count, keywords);
 }
@@ -106,7 +113,7 @@ static PyObject *queue_try_put(QueueObject *self, PyObject *object)
         return NULL;
     if (!queue_has_room(self))
         Py_RETURN_FALSE;
-    PyObject *done = put_lease(self, (RightObject *)object);
+    PyObject *done = put_lease(self, (RightObject *)object, clock_coarse_ns());
     Py_XDECREF(done);
     return done ? Py_NewRef(Py_True) : NULL;
 }
@@ -139,10 +146,20 @@ static PyObject *try_get(QueueObject *self)
     return ready ? claim_next(self, now) : NULL;
 }
 
-static bool queue_looks_empty(const QueueObject *self)
+/* Look at the next cell for a while, or until it changes. Is there a ticket? */
+static bool poll(const sp_pool *pool, uint32_t queue)
 {
-    const sp_queue_state *state = sp_pool_queue(&self->handle.mapping->pool, self->number);
-    return sp_load_acquire(&state->tail) == sp_load_acquire(&state->head);
+    const sp_atomic_u64 *next = sp_ring_next(pool, queue);
+    uint64_t before = sp_load_acquire(next);
+    /* It may have been written before we looked; or others have taken it, and head is further. */
+    if (sp_ring_size(pool, queue) || sp_ring_live(pool, queue, before))
+        return true;
+    for (int i = 0; i < 64; i++) {
+        sp_relax();
+        if (sp_load_acquire(next) != before)
+            return true;
+    }
+    return false;
 }
 
 /* Poll until something is there or the time is up. */
@@ -150,11 +167,8 @@ static bool spin(const QueueObject *self, uint64_t nanoseconds)
 {
     uint64_t end = clock_ns() + nanoseconds;
     do
-        for (int i = 0; i < 16; i++) {
-            if (!queue_looks_empty(self))
-                return true;
-            sp_relax();
-        }
+        if (poll(&self->handle.mapping->pool, self->number))
+            return true;
     while (clock_ns() < end);
     return false;
 }

@@ -1,16 +1,19 @@
 /* RightBase: what LeaseBase and BorrowBase have in common: a right, its memory, and its end. */
-#include "glue.h"
+#include "spares.h"
+
+static Spares spares;
 
 PyObject *right_new(PyTypeObject *class, MappingObject *mapping, const sp_right *at, bool borrowed)
 {
     Right right = {.at = *at, .epoch = fork_epoch, .borrowed = borrowed};
-    RightObject *self = (RightObject *)class->tp_alloc(class, 0);
+    RightObject *self = (RightObject *)spares_take(&spares, class);
     if (self == NULL) {
         right_end(mapping, &right);
         return NULL;
     }
-    self->mapping = (MappingObject *)Py_NewRef(mapping);
-    self->right = right;
+    *self = (RightObject){.ob_base = self->ob_base,
+                          .mapping = (MappingObject *)Py_NewRef(mapping),
+                          .right = right};
     mapping->live++;
     mapping->leases++;
     if (UNLIKELY(mapping->track_every))
@@ -88,7 +91,7 @@ void right_dealloc(RightObject *self)
     Py_XDECREF(self->kept);
     Py_XDECREF(self->span);
     Py_XDECREF(self->mapping);
-    free_object((PyObject *)self);
+    spares_give(&spares, (PyObject *)self);
 }
 
 static PyObject *right_leave_to_views(RightObject *self, PyObject *Py_UNUSED(none))
@@ -266,6 +269,9 @@ PyObject *right_set_class(PyTypeObject **class, PyTypeObject *base, PyObject *va
     if (!PyType_Check(value) || !PyType_IsSubtype((PyTypeObject *)value, base))
         return PyErr_Format(PyExc_TypeError, "not a subclass of %.100s: %R", base->tp_name, value);
     Py_XSETREF(*class, (PyTypeObject *)Py_NewRef(value));
+    /* Of Python's own dealloc nothing is needed, if the subclass adds nothing to free. */
+    if ((*class)->tp_basicsize == base->tp_basicsize && !(*class)->tp_finalize && !(*class)->tp_del)
+        (*class)->tp_dealloc = base->tp_dealloc;
     Py_RETURN_NONE;
 }
 

@@ -99,6 +99,17 @@ static inline void sp_count(sp_atomic_u64 *counter)
     sp_store_relaxed(counter, sp_load_relaxed(counter) + 1);
 }
 
+/* Have the cache line ready to be written: a load, and a change of it after that, would fetch it
+ * twice from another core, once to read and once to own. */
+static inline void sp_will_write(const void *at)
+{
+#if defined(__x86_64__)
+    __asm__ __volatile__("prefetchw %0" ::"m"(*(const char *)at)); /* built in, it only reads */
+#else
+    __builtin_prefetch(at, 1);
+#endif
+}
+
 /* Tell the core that this is a spin loop. */
 static inline void sp_relax(void)
 {

@@ -20,6 +20,7 @@ typedef struct {
     uint32_t reader;                    /* own reader id + 1, 0 before the first borrow */
     uint32_t cursor[SP_MAX_CLASSES];    /* where the next search of a free map starts */
     uint32_t grown[SP_MAX_CLASSES];     /* where the next search for an uncommitted slot starts */
+    uint64_t seen_head[SP_MAX_QUEUES];  /* of each ring, as it was when its size mattered last */
     uint32_t last_rung;                 /* whom we woke last: the next one is after it */
 } sp_pool;
 

@@ -71,14 +71,25 @@ static inline void sp_ring_step_tail(sp_pool *pool, uint32_t queue)
         sp_cas_seq_cst(&state->tail, tail, tail + 1);
 }
 
+/* A head that is no older than it has to be: head only goes up, so one that leaves room for a
+ * ticket at `tail` leaves it for ever. Consumers write that line, and putters need not read it. */
+static inline uint64_t sp_ring_head_for(sp_pool *pool, uint32_t queue, uint64_t tail)
+{
+    uint64_t *seen = &pool->seen_head[queue - 1];
+    if (tail - *seen > pool->geometry.ring_cells - 1)
+        *seen = sp_load_seq_cst(&sp_pool_queue(pool, queue)->head);
+    return *seen;
+}
+
 /* One try to write the ticket at the tail; true when it is in. */
 static inline bool sp_ring_try_insert(sp_pool *pool, uint32_t queue, uint64_t ticket)
 {
     sp_queue_state *state = sp_pool_queue(pool, queue);
     sp_atomic_u64 *cells = sp_pool_ring(pool, queue);
     uint64_t mask = pool->geometry.ring_cells - 1;
+    sp_will_write(&state->tail);
     uint64_t tail = sp_load_seq_cst(&state->tail);
-    uint64_t head = sp_load_seq_cst(&state->head);
+    uint64_t head = sp_ring_head_for(pool, queue, tail);
     /* Was head read after it had passed this tail? Then tail is old. */
     if ((int64_t)(tail - head) < 0)
         return false;
@@ -87,6 +98,7 @@ static inline bool sp_ring_try_insert(sp_pool *pool, uint32_t queue, uint64_t ti
         sp_ring_step_head(pool, queue, head, sp_load_seq_cst(&cells[head & mask]));
         return false;
     }
+    sp_will_write(&cells[tail & mask]);
     uint64_t cell = sp_load_seq_cst(&cells[tail & mask]);
     /* Has somebody written here and not moved tail yet? Then do it for them. */
     if (sp_ring_live(pool, queue, cell)) {
@@ -153,6 +165,14 @@ static inline sp_result sp_ring_claim(sp_pool *pool, uint32_t queue, sp_right *r
             return result;
     }
     return SP_CORRUPT;
+}
+
+/* The cell that is claimed next. A put shows there first: whoever polls it instead of tail has the
+ * ticket one transfer earlier, and leaves tail to the putter. */
+static inline const sp_atomic_u64 *sp_ring_next(const sp_pool *pool, uint32_t queue)
+{
+    uint64_t head = sp_load_relaxed(&sp_pool_queue(pool, queue)->head);
+    return &sp_pool_ring(pool, queue)[head & (pool->geometry.ring_cells - 1)];
 }
 
 /* How many tickets wait, as of a moment ago. */

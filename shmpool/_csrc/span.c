@@ -1,12 +1,8 @@
 /* Span: memory that stays mapped as long as anything looks at it. And how a right ends. */
 #include "place.h"
+#include "spares.h"
 
-void free_object(PyObject *object)
-{
-    PyTypeObject *type = Py_TYPE(object);
-    type->tp_free(object);
-    Py_DECREF(type);
-}
+static Spares spares;
 
 /* One Borrow less of a slot in this process; with the last one our bit goes. */
 static bool borrow_end(MappingObject *mapping, uint32_t slot)
@@ -65,7 +61,7 @@ static void span_dealloc(SpanObject *self)
     if (self->holds)
         right_end_quietly(self->mapping, &self->right);
     Py_XDECREF(self->mapping);
-    free_object((PyObject *)self);
+    spares_give(&spares, (PyObject *)self);
 }
 
 int span_getbuffer(SpanObject *self, Py_buffer *view, int flags)
@@ -75,12 +71,13 @@ int span_getbuffer(SpanObject *self, Py_buffer *view, int flags)
 
 SpanObject *span_new(MappingObject *mapping, uint8_t *memory, uint64_t length)
 {
-    SpanObject *self = (SpanObject *)span_type->tp_alloc(span_type, 0);
+    SpanObject *self = (SpanObject *)spares_take(&spares, span_type);
     if (self == NULL)
         return NULL;
-    self->mapping = (MappingObject *)Py_NewRef(mapping);
-    self->memory = memory;
-    self->length = (Py_ssize_t)length;
+    *self = (SpanObject){.ob_base = self->ob_base,
+                         .mapping = (MappingObject *)Py_NewRef(mapping),
+                         .memory = memory,
+                         .length = (Py_ssize_t)length};
     return self;
 }
 

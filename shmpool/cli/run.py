@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
@@ -105,7 +105,7 @@ class Run:
             self._count(farm)
 
     def _farm(self, spec: ArraySpec) -> Farm:
-        plan, name = self._plan, f"shmpool-{secrets.token_hex(4)}"
+        plan, name = self._plan, f"shmpool-{os.urandom(4).hex()}"
         if plan.journal is not None:  # a run that goes on removes what a killed one left
             plan.journal.add(pool=name)
         queues = plan.output.queues

@@ -40,7 +40,10 @@ def test_y():
 """
 PROCESS = """
 def test_y(pool):
-    kept.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
+    begun = "print(flush=True); input()"  # until then the system may have no command line of it
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    kept.append(subprocess.Popen([sys.executable, "-c", begun], **pipes))
+    kept[0].stdout.readline()
 
 
 def test_z():
@@ -106,7 +109,7 @@ def test_a_process_that_is_left_behind_fails_its_test(pytester: pytest.Pytester)
     """With its command and pid."""
     result = run(pytester, PROCESS)
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["*test_x.py::test_y left 1 process behind: *-c input() (pid *)"])
+    result.stdout.fnmatch_lines(["*test_x.py::test_y left 1 process behind: *; input() (pid *)"])
 
 
 CLEAN = {
@@ -154,7 +157,10 @@ def test_y(pool):
 """,
     "it does not use shmpool": """
 def test_y():
-    kept.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
+    begun = "print(flush=True); input()"  # until then the system may have no command line of it
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    kept.append(subprocess.Popen([sys.executable, "-c", begun], **pipes))
+    kept[0].stdout.readline()
 
 
 def test_z():

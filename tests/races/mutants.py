@@ -525,6 +525,9 @@ REASONS: dict[str, tuple[str, ...]] = {
     "drains in vain: give_back clears one's own bit only, and another's keeps the slot": (
         "reap:reap_reader:drop-mask:1",
     ),
+    "reads head each time: costs a cache line that a consumer has": (
+        "ring:ring_head_for:if-always:1",
+    ),
     "sets a bit that is set: costs a locked instruction": ("freemap:freemap_give:drop-operand:2",),
     "a bit taken from the words after the first one is not bit 0": (
         "freemap:freemap_take:compare:2",
@@ -542,9 +545,11 @@ REASONS: dict[str, tuple[str, ...]] = {
         "ring:ring_step_tail:order-acq_rel:1",
         "ring:ring_step_tail:order-acquire:1-3",
         "ring:ring_step_tail:order-relaxed:1-4",
+        "ring:ring_head_for:order-acquire:1",
+        "ring:ring_head_for:order-relaxed:1",
         "ring:ring_try_insert:order-acq_rel:1-3",
-        "ring:ring_try_insert:order-acquire:1-5",
-        "ring:ring_try_insert:order-relaxed:1-8",
+        "ring:ring_try_insert:order-acquire:1-4",
+        "ring:ring_try_insert:order-relaxed:1-7",
         "ring:ring_try_claim:order-acq_rel:1-4",
         "ring:ring_try_claim:order-acquire:1-4",
         "ring:ring_try_claim:order-relaxed:1-8",

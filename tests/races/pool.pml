@@ -133,6 +133,7 @@ inline insert()
            pc == INSERT_HEAD -> h = head;
            if
            :: t < h -> pc = INSERT_TAIL
+           :: t < h -> pc = INSERT_CELL /* by the head that it saw last: this one, once, was t */
            :: t - h > MASK -> pc = FULL_CELL
            :: else -> pc = INSERT_CELL
            fi

@@ -255,7 +255,7 @@ def test_the_message_of_an_exhausted_class_is_of_that_class(
         pool.acquire(LARGE, timeout=0)
     text = str(caught.value)
     assert "the only slot of 64.0 KiB or more" in text
-    assert f"holder (pid {os.getpid()}): 1 for up to" in text
+    assert f"holder (pid {os.getpid()}): 1 leased for" in text
     lease.release()
     small = [pool.acquire() for _ in range(3)]
     with pytest.raises(shmpool.PoolExhaustedError, match="none of the 3 slots of pool"):

@@ -800,3 +800,29 @@ def test_a_ticket_packs_slot_and_generation(pool: shmpool.Pool) -> None:
     assert ticket == shmpool.Ticket.of(lease.slot, lease.generation + 1)
     assert (ticket.slot, ticket.generation) == (lease.slot, lease.generation + 1)
     pool.claim(ticket).release()
+
+
+def test_a_lease_in_the_memory_of_another_is_a_fresh_one(make_pool: Callable[..., Any]) -> None:
+    """Whatever the one before went through: ended, put, shared, looked at, weakly held."""
+    pool = make_pool(slots=40)
+    before = [sys.getrefcount(kind) for kind in (shmpool.Lease, shmpool.Borrow, _core.LeaseBase)]
+    for _ in range(3):
+        leases = [pool.acquire() for _ in range(40)]  # more than are kept
+        dead = [weakref.ref(lease) for lease in leases]
+        kept = leases[0].array((4,), "u1")
+        leases[1].release()
+        pool.queue("a").put(leases[2])
+        borrow = pool.borrow(leases[3].share())
+        del leases
+        assert kept.sum() >= 0
+        assert [ref() for ref in dead] == [None] * 40
+        for fresh in (pool.acquire(), pool.queue("a").get()):
+            assert fresh.live
+            assert not fresh.shared
+            assert not gc.is_tracked(fresh)
+            assert fresh.array((4,), "u1").flags.writeable
+            fresh.release()
+        borrow.release()
+        del kept, borrow, fresh
+    after = [sys.getrefcount(kind) for kind in (shmpool.Lease, shmpool.Borrow, _core.LeaseBase)]
+    assert after == before

@@ -395,7 +395,7 @@ def test_everything_raises_pool_closed_after_close(make_pool: MakePool) -> None:
 
 
 def test_an_exhausted_pool_names_who_holds_how_many(make_pool: MakePool) -> None:
-    """PoolExhaustedError is a TimeoutError; it counts by holder, and what waits where."""
+    """PoolExhaustedError is a TimeoutError; it counts by member, and what waits where."""
     pool = make_pool(slots=6, member_name="hoarder")
     with Pool.attach(pool.name, member_name="guest") as other:
         held = [pool.acquire(), pool.acquire(), pool.acquire()]
@@ -408,11 +408,12 @@ def test_an_exhausted_pool_names_who_holds_how_many(make_pool: MakePool) -> None
         assert isinstance(error, TimeoutError)
         assert error.slots == 6
         assert error.waited == 0.01
-        counts = {name: count for name, count, _ in error.holders}
-        assert counts == {f"hoarder (pid {pid})": 3, f"guest (pid {pid})": 1}
+        counts = {holder.who: (holder.leased, holder.queued) for holder in error.holders}
+        assert counts == {f"hoarder (pid {pid})": (3, 2), f"guest (pid {pid})": (1, 0)}
         for part in (
             "none of the 6 slots", repr(pool.name),
-            f"hoarder (pid {pid}): 3", f"guest (pid {pid}): 1",
+            f"hoarder (pid {pid}): 3 leased, 2 queued for up to",
+            f"guest (pid {pid}): 1 leased for",
             "1 waits in 'b'", "1 waits in no queue", "0.01 s", "timeout=", "more slots",
         ):  # fmt: skip
             assert part in str(error)

@@ -469,7 +469,7 @@ def test_a_draining_slot_says_who_reads_it(make_pool: MakePool) -> None:
     text = str(stale(pool, ticket))
     assert "released under generation 2" in text
     assert f"read by reader (pid {os.getpid()})" in text
-    with pytest.raises(shmpool.PoolExhaustedError, match=r"reader \(pid \d+\): 1 for up to"):
+    with pytest.raises(shmpool.PoolExhaustedError, match=r"reader \(pid \d+\): 1 borrowed for"):
         pool.acquire(timeout=0)
     borrow.release()
 
