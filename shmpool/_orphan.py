@@ -20,7 +20,7 @@ from shmpool._attachment import slab_name
 from shmpool._doorbell import remove_bell
 from shmpool._header import PoolSpec
 from shmpool._segment import SHM, remove, stands_for
-from shmpool._tracing import remove_trace, trace_name
+from shmpool._tracing import is_traced, remove_trace, trace_name
 from shmpool.errors import PoolNotFoundError
 
 
@@ -52,7 +52,8 @@ def _parts(spec: PoolSpec) -> Iterator[tuple[str, Callable[[], bool]]]:
         yield slab, partial(remove, slab)
     for member in range(1, spec.members + 1):
         yield f"sem.{spec.name}.{member}", partial(remove_bell, spec.name, member)
-    yield trace_name(spec.name), partial(remove_trace, spec.name)
+    if is_traced(spec.name):
+        yield trace_name(spec.name), partial(remove_trace, spec.name)
     yield spec.name, partial(remove, spec.name)
 
 

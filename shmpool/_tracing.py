@@ -148,6 +148,15 @@ def remove_leftover(name: str) -> bool:
         return not _look(name, fd).alive and stands_for(name, fd) and remove(name)
 
 
+def is_traced(pool: str) -> bool:
+    """Whether there is a tracer's segment for a pool, and nothing else of that name."""
+    try:
+        leftover(trace_name(pool))
+    except SegmentError:
+        return False
+    return True
+
+
 def remove_trace(pool: str) -> bool:
     """Remove what traced a pool that is going, dead or not: whether there was something.
 

@@ -13,6 +13,7 @@ import pytest
 
 from shmpool import Pool, QueueEmpty, StaleTicketError, _core, _tracing
 from shmpool._layout import TRACE_EVENT, TRACE_HEADER, TRACE_RING
+from shmpool._orphan import left
 from shmpool._segment import opened
 from shmpool._trace import KINDS, Recorder, recorder
 from shmpool.errors import PoolNotFoundError, SegmentError
@@ -302,9 +303,9 @@ def leave_behind(pool: Pool) -> int:
 
 def test_what_a_dead_tracer_left_is_taken_over(pool: Pool) -> None:
     """The kernel has let go of its lock."""
-    left = leave_behind(pool)
+    dead = leave_behind(pool)
     with recorder(pool.name) as listening:
-        assert word(pool) == listening._segment.id != left
+        assert word(pool) == listening._segment.id != dead
         pairs(pool, 2)
         assert len(listening.stop().events) == 4
 
@@ -313,6 +314,7 @@ def test_what_a_dead_tracer_left_goes_with_the_pool(make_pool: MakePool) -> None
     """The coordinator removes it at its close."""
     pool = make_pool()
     leave_behind(pool)
+    assert left(pool._spec).keys() >= {pool.name, f"{pool.name}.trace"}
     pool.close()
     assert not (SHM / f"{pool.name}.trace").exists()
 
@@ -323,6 +325,7 @@ def test_something_else_of_that_name_stays(make_pool: MakePool) -> None:
     other = make_pool(name="neighbour.trace")
     with pytest.raises(SegmentError, match="is no trace"):
         recorder(pool.name).__enter__()
+    assert other.name not in left(pool._spec)
     pool.close()
     pairs(other, 1)
     assert not _tracing.remove_trace("neighbour")
