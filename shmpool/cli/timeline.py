@@ -17,7 +17,7 @@ import numpy as np
 
 from shmpool import _core
 from shmpool._layout import State, Word
-from shmpool._story import _BEGINS, _ENDS, _REAPED
+from shmpool._story import _BEGINS, _REAPED
 from shmpool._trace import KINDS, Recording
 
 HELD, SHARED, DRAINING = "held", "shared", "draining"
@@ -29,6 +29,13 @@ _OF_STATE = {
     State.QUARANTINED: QUARANTINED,
 }
 PARTED = {"died", "left"}  # what becomes of members
+_BEFORE = {  # what a slot was before an event; HELD or SHARED if it is not among these
+    "leased": (),
+    "got": (QUEUED,),
+    "claimed": (DETACHED, QUARANTINED),
+    "shared": (HELD,),
+    "expired": (DETACHED,),
+}
 _RANKS = dict.fromkeys(_BEGINS, 0) | {"shared": 1}  # 2: by time alone
 
 
@@ -181,6 +188,7 @@ class _Walk:
         self._readers: dict[Who, list[Span]] = {}
         self._now: Span | None = None
         self._since = line.recording.began_ns  # when the last one ended
+        self._first = True  # nothing has been noted of it yet
         before = line.recording.before
         what = _OF_STATE.get(word.state)
         if word.state is State.QUEUED:
@@ -200,14 +208,37 @@ class _Walk:
         self._bury(event.when)
         if event.kind in ("borrowed", "returned"):
             self._read(event)
-        elif event.kind == "stale" or event.generation < self._generation:
-            return  # of the past
-        elif event.kind in _BEGINS:
+        elif event.kind in ("stale", "moved") or event.generation < self._generation:
+            return  # of the past, or no transition
+        else:
+            self._go_on(event)
+
+    def _go_on(self, event: Event) -> None:
+        if self._first and not self._line.recording.lost:
+            self._correct(event)
+        self._first = False
+        if event.kind in _BEGINS:
             self._begin(event)
         elif event.kind == "shared":
             self._share(event)
-        elif event.kind in _ENDS:
+        else:
             self._end(event)
+
+    def _correct(self, event: Event) -> None:
+        """Does the first event not follow from what the slot was? Then that is a moment too old.
+
+        It was looked at before members were told to note what they do.
+        """
+        what = _BEFORE.get(event.kind, (HELD, SHARED))
+        free = self._now is None or self._now.what == DRAINING
+        fits = self._is(*what) or (free and not what)
+        if fits and (event.generation == self._generation or free):
+            return
+        self._now, self._generation = None, event.generation
+        if what:
+            who = event.who if what[0] == HELD else None
+            queue = event.queue if what[0] == QUEUED else 0
+            self._open(what[0], event, event.generation, who=who, queue=queue, since=self._since)
 
     def _begin(self, event: Event) -> None:
         waited = (QUEUED, DETACHED, QUARANTINED)
@@ -259,11 +290,11 @@ class _Walk:
 
     def _open(
         self, what: str, event: Event, generation: int, *,
-        who: Who | None = None, queue: int = 0, guessed: bool = False,
+        who: Who | None = None, queue: int = 0, guessed: bool = False, since: int | None = None,
     ) -> None:  # fmt: skip
         self._generation = generation
         # Who notes late may note after the next one.
-        begin = max(event.when, self._since)
+        begin = max(event.when, self._since) if since is None else since
         self._now = Span(what, self._slot, generation, begin, 0, who, queue, guessed=guessed)
 
     def _close(self, when: int, until: str, *, guessed: bool) -> Span | None:
@@ -279,10 +310,8 @@ class _Walk:
     def _read(self, event: Event) -> None:
         if event.kind == "borrowed":
             self._borrow(event.who, event.generation, event.when)
-        elif self._readers.get(event.who):
+        elif self._readers.get(event.who):  # if not, it was borrowed as the trace began
             self._return(event.who, event.when, "returned")
-        else:
-            self._line.misfits += 1
 
     def _bury(self, now: int) -> None:
         """The borrows of those who are dead by now end with them."""

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -20,6 +21,7 @@ import pytest
 from trace_format import check_format
 
 from shmpool import ArraySpec, Farm, Pool, Queue, _core, _sweep
+from shmpool._look import look
 from shmpool._trace import KINDS, Recording, recorder
 from shmpool.cli import chrome, main, trace_picture, trace_summary
 from shmpool.cli.timeline import Span, Timeline, Wait, Who, build
@@ -484,6 +486,30 @@ def test_what_was_so_before_is_shown_from_the_beginning_on(pool: Pool) -> None:
     check_format(chrome.trace_events(line))
     borrow.release()
     held.release()
+
+
+def test_what_happened_while_the_trace_began_is_no_gap(pool: Pool) -> None:
+    """The slots are looked at a moment before members note what they do, or a moment late."""
+    queue = pool.queue("a")
+    older = look(pool.name).view
+    ticket = pool.acquire().detach()
+    queue.put(pool.acquire())
+    held, shared = pool.acquire(), pool.acquire()
+    shared.share()
+    with recorder(pool.name) as listening:
+        claimed = pool.claim(ticket)
+        got = queue.get()
+        newer = look(pool.name).view
+        for lease in (claimed, got, shared):
+            lease.release()
+        queue.put(held)
+        recording = listening.stop()
+    for before in (older, newer):
+        line = build(replace(recording, before=before))
+        assert line.misfits == 0
+        by_slot = [[s.what for s in line.spans if s.slot == slot] for slot in range(4)]
+        assert by_slot[:3] == [["detached", "held"], ["queued", "held"], ["held", "queued"]]
+        check_format(chrome.trace_events(line))
 
 
 def test_what_was_lost_leaves_guesses(pool: Pool) -> None:
