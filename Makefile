@@ -1,9 +1,12 @@
 # Two commands do all their own set-up: `make farm` renders a film, `make test` runs the tests.
+# `make bench` measures, beside the peers that PEERS names (extras of pyproject.toml), what BENCH names.
 # `make prove` runs the long forms of what docs/proof.md lists, for hours.
 
 PYTHON ?= python3
 FARM ?= --frames 96 --size 480x270 film.mp4
 TEST ?=
+BENCH ?=
+PEERS ?= bench bench-torch
 BIN = .venv/bin
 SOURCES = pyproject.toml $(wildcard shmpool/_csrc/*)
 C_FLAGS = -std=c11 -O2 -fPIC -Wall -Wextra -Werror -D_GNU_SOURCE -c -o /dev/null \
@@ -32,8 +35,8 @@ c-lint: .venv/test.done
 	  $$cc $(C_FLAGS) -I$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))') \
 	    $$file || exit 1; done; done
 
-bench: .venv/test.done
-	$(BIN)/python -m benchmarks
+bench: .venv/bench.done
+	$(BIN)/python -m benchmarks $(BENCH)
 
 # What pip cannot bring: a C compiler, Python's headers and its venv module.
 system:
@@ -57,6 +60,11 @@ test-system: system
 .venv/test.done: $(SOURCES) | system
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[film,mitsuba,zarr,trace,test,lint]'
+	touch $@
+
+# Peers that cannot be installed are told here, and skipped when benchmarks run.
+.venv/bench.done: .venv/test.done benchmarks/peers/install.py
+	$(BIN)/python -m benchmarks.peers.install $(PEERS)
 	touch $@
 
 clean:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from benchmarks.catalogue import BENCHMARKS
 
 def main() -> None:
     """Run the benchmarks that the command line names, all by default."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is open is closed
     options = _options()
     if options.list:
         print("\n".join(BENCHMARKS))

@@ -38,9 +38,13 @@ class Series:
         """Of all samples of all blocks."""
         return float(np.percentile(np.concatenate(self.blocks), percent))
 
+    def map(self, change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Series:
+        """Each block's samples changed, as into another unit."""
+        return Series(tuple(change(block) for block in self.blocks))
+
     def less(self, amount: float) -> Series:
         """The same samples, each without a cost that is not theirs."""
-        return Series(tuple(block - amount for block in self.blocks))
+        return self.map(lambda block: block - amount)
 
 
 @dataclass(frozen=True, slots=True)

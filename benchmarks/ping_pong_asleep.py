@@ -22,7 +22,7 @@ import posix_ipc
 from benchmarks import rally
 from benchmarks.measure import Series, compare, interleave
 from benchmarks.peer import Echo, Peer, peer
-from benchmarks.place import ANY_CPU, ONE_CPU, TWO_CPUS, Places
+from benchmarks.place import ANY_CPU, ONE_CPU, TWO_CPUS, Places, hold
 from benchmarks.result import Outcome, Row, Target
 from shmpool import Lease, Pool, Queue
 
@@ -138,7 +138,7 @@ def play(racket: Racket, pause: int, sleeps: list[float], turns: int) -> Sequenc
     """Lead: nanoseconds for each round trip, less the other's pause."""
     clock, times, slept = time.perf_counter_ns, [0] * turns, _sleeps()
     for turn in range(turns):
-        _hold(pause)
+        hold(pause)
         began = clock()
         racket.send()
         racket.receive()
@@ -151,15 +151,8 @@ def echo(racket: Racket, pause: int, turns: int) -> None:
     """Follow."""
     for _turn in repeat(None, turns):
         racket.receive()
-        _hold(pause)
+        hold(pause)
         racket.send()
-
-
-def _hold(pause: int) -> None:
-    """Stay awake so long."""
-    until = time.perf_counter_ns() + pause
-    while pause and time.perf_counter_ns() < until:
-        pass
 
 
 def _sleeps() -> int:

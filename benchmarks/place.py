@@ -1,8 +1,12 @@
-"""Which CPU a side runs on. Pin only once a pool is attached: it does not spin on a single CPU."""
+"""Which CPU a side runs on, and how it stays awake there.
+
+Pin only once a pool is attached: it does not spin in a process that may use a single CPU only.
+"""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -25,3 +29,10 @@ def pinned(cpu: int | None) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, _USABLE)
+
+
+def hold(nanoseconds: int) -> None:
+    """Stay awake so long."""
+    until = time.perf_counter_ns() + nanoseconds
+    while time.perf_counter_ns() < until:
+        pass

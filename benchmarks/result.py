@@ -41,6 +41,7 @@ class Row:
     samples: int
     ratio: Ratio | None = None
     target: Target | None = None
+    p999: float = math.nan
 
     @classmethod
     def of(
@@ -48,9 +49,10 @@ class Row:
         ratio: Ratio | None = None, target: Target | None = None,
     ) -> Self:  # fmt: skip
         """Sum up samples: nanoseconds where `unit` is one of time, else in that unit."""
-        median, p5, p99 = (series.percentile(p) / UNITS.get(unit, 1.0) for p in (50, 5, 99))
+        scale = UNITS.get(unit, 1.0)
+        median, p5, p99, p999 = (series.percentile(p) / scale for p in (50, 5, 99, 99.9))
         samples = sum(block.size for block in series.blocks)
-        return cls(name, median, p5, p99, unit, samples, ratio, target)
+        return cls(name, median, p5, p99, unit, samples, ratio, target, p999)
 
     @property
     def reached(self) -> bool | None:

@@ -60,6 +60,21 @@ class Word(NamedTuple):
         return cls(word >> 16, word >> 8 & 255, word >> 3 & 31, State(word & 7))
 
 
+class Columns(NamedTuple):
+    """Many slot words, unpacked: an array of each field, a number for each slot."""
+
+    generation: np.ndarray[Any, np.dtype[np.int64]]
+    owner: np.ndarray[Any, np.dtype[np.int64]]
+    queue: np.ndarray[Any, np.dtype[np.int64]]
+    state: np.ndarray[Any, np.dtype[np.int64]]
+
+    @classmethod
+    def unpack(cls, words: np.ndarray[Any, np.dtype[np.uint64]]) -> Columns:
+        """The fields of packed words."""
+        shifted = ((words >> 16), (words >> 8) & 255, (words >> 3) & 31, words & 7)
+        return cls(*(field.astype(np.int64) for field in shifted))
+
+
 _TEXT = {"name", "dtype", "file"}
 _WIDTHS = {4: "<u4", 8: "<u8"}
 
@@ -154,6 +169,10 @@ class ControlView:
     def unpacked(self) -> list[Word]:
         """All slot words, unpacked."""
         return [Word.unpack(packed) for packed in self.words().tolist()]
+
+    def columns(self) -> Columns:
+        """All slot words, unpacked into arrays: for what counts them."""
+        return Columns.unpack(self.words())
 
     def readers_of(self, slot: int) -> list[int]:
         """Member indices of those who read a slot; 0 for a reader id that is nobody's."""

@@ -70,7 +70,7 @@ class Lease(Right, _core.LeaseBase):
         Raises as `release()`. A ticket that nobody claims holds its slot while this process
         lives, and for the pool's `orphan_grace` after.
         """
-        return Ticket(self._detach())
+        return Ticket._trusted(self._detach())
 
     def share(self) -> Ticket:
         """Let others read the slot by the ticket that this returns, as often as they like.
@@ -83,7 +83,7 @@ class Lease(Right, _core.LeaseBase):
         process dies. Views from before can only be read from now on: a write to one
         goes to a private copy, and raises UseAfterReleaseError. Raises as `release()`.
         """
-        return Ticket(self._share())
+        return Ticket._trusted(self._share())
 
     @property
     def reason(self) -> str | None:

@@ -13,7 +13,7 @@ import re
 import stat
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -57,6 +57,7 @@ class Look:
     copy: np.ndarray[Any, Any] = field(repr=False)
     when_ns: int  # by time.monotonic_ns()
     coordinator: Life
+    named: bool = True  # its name still leads to it
 
     def statistics(self) -> PoolStatistics:
         """As `Pool.statistics` says it. Raises CorruptSegmentError."""
@@ -142,11 +143,26 @@ def look(name: str, slot: int | None = None) -> Look:
     Raises SegmentError's kinds, and ArgumentError for a slot that is none.
     """
     with _opened(name) as control:
-        spec = read(name, control)
-        check_slot(spec, slot)
-        copy = _copy(spec, control, slot)
+        return _through(name, control, slot)
+
+
+@contextmanager
+def watching(name: str) -> Iterator[Callable[[], Look]]:
+    """What looks at a pool anew at each call, by one descriptor: also when the name is gone.
+
+    Raises what `look` raises, and so do the calls.
+    """
+    with _opened(name) as control:
+        yield lambda: _through(name, control)
+
+
+def _through(name: str, control: int, slot: int | None = None) -> Look:
+    spec = read(name, control)
+    check_slot(spec, slot)
+    copy = _copy(spec, control, slot)
+    when_ns, named = time.monotonic_ns(), os.fstat(control).st_nlink > 0
     view = ControlView(copy, spec.counts)
-    return Look(spec, view, copy, time.monotonic_ns(), life(spec, spec.coordinator))
+    return Look(spec, view, copy, when_ns, life(spec, spec.coordinator), named)
 
 
 def glance(mapping: Attachment) -> Look:
@@ -175,9 +191,11 @@ def check_slot(spec: PoolSpec, slot: int | None) -> None:
 
 def _copy(spec: PoolSpec, control: int, slot: int | None) -> np.ndarray[Any, Any]:
     at = _core.layout(spec.counts)
-    # Zeros cost nothing until they are touched: of sheets and history most never are.
+    # Zeros cost nothing until they are touched: of sheets and history most never are. Rings stay
+    # zeros: they are hints that may be stale, often most of the tables, and nobody shows them.
     copy = np.zeros(at["total_size"], np.uint8)
-    _read_into(copy[: at["sheets"]], spec, control, 0)
+    for begin, end in ((0, at["rings"]), (at["slots"], at["sheets"])):
+        _read_into(copy[begin:end], spec, control, begin)
     if slot is None:
         return copy
     offset = at["sheets"] + slot * at["sheet_stride"]

@@ -115,12 +115,17 @@ class Queue(_core.QueueBase):
     def _get_slow(self, *, timeout: float | None = None) -> Lease:
         thing = (_core.FOR_TICKET, self._number)
         lease = wait_for(self._attachment(), (thing,), self._take, timeout)
+        if lease is None and timeout == 0:
+            return self._nothing()
         if lease is None:
             raise QueueEmpty(f"nothing came through queue {self.name!r} in {timeout:.3g} s")
         return lease
 
     def _get_nowait_slow(self) -> Lease:
         return self._get_slow(timeout=0)
+
+    def _nothing(self) -> Lease:
+        raise QueueEmpty(f"nothing waits in queue {self.name!r}")
 
     def _take(self) -> Lease | None:
         lease = self._try_get()

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from shmpool import _core
-from shmpool._layout import SHEET
 
 
 class Record:
@@ -41,12 +40,7 @@ class Record:
         self._array()[()] = values
 
     def _array(self) -> np.ndarray[Any, np.dtype[Any]]:
-        lease = self._lease
-        lease._check()
-        mapping = lease._mapping
-        at = _core.layout(mapping.spec.counts)
-        offset = at["sheets"] + lease.slot * at["sheet_stride"] + SHEET.itemsize
-        return np.ndarray((), self.dtype, buffer=mapping.control(), offset=offset)
+        return np.ndarray((), self.dtype, buffer=self._lease._record())
 
     def __getitem__(self, field: str) -> Any:
         value = self._array()[field].copy()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy as np
+
 from shmpool._attachment import Attachment
 from shmpool._header import PoolSpec
-from shmpool._layout import ControlView, Standing, State, Word, bits_of
+from shmpool._layout import Columns, ControlView, Standing, State, bits_of
 from shmpool._statistics import (
     ClassStatistics,
     MemberStatistics,
@@ -24,8 +26,8 @@ _COUNTERS = ("acquired", "released", "put", "got", "detached", "claimed", "share
 
 def pool_statistics(spec: PoolSpec, view: ControlView, now_ns: int | None = None) -> PoolStatistics:
     """A whole pool: see `Pool.statistics`. `now_ns`: when the view was taken, if not now."""
-    words = view.unpacked()
-    states = {s.name.lower(): sum(w.state is s for w in words) for s in State}
+    words = view.columns()
+    counts = np.bincount(words.state, minlength=len(State)).tolist()
     classes = _class_statistics(spec, words)
     totals = [name for name in view.status.dtype.names or () if name not in _NOT_COUNTED]
     renamed = {"quarantined": "sent_to_quarantine"}  # the other is a state
@@ -33,7 +35,7 @@ def pool_statistics(spec: PoolSpec, view: ControlView, now_ns: int | None = None
     return PoolStatistics(
         name=spec.name,
         slots=spec.slots,
-        **states,
+        **{state.name.lower(): counts[state] for state in State},
         slot_size=classes[-1].slot_size,
         stride=classes[-1].stride,
         payload_bytes=sum(c.committed_bytes for c in classes),
@@ -46,10 +48,10 @@ def pool_statistics(spec: PoolSpec, view: ControlView, now_ns: int | None = None
     )
 
 
-def _class_statistics(spec: PoolSpec, words: list[Word]) -> tuple[ClassStatistics, ...]:
+def _class_statistics(spec: PoolSpec, words: Columns) -> tuple[ClassStatistics, ...]:
     rows = []
     for first, c in zip(spec.firsts, spec.classes, strict=True):
-        states = [w.state for w in words[first : first + c.max_count]]
+        states = words.state[first : first + c.max_count].tolist()
         counts = states.count(State.FREE), states.count(State.UNCOMMITTED)
         rows.append(ClassStatistics(c.slot_size, c.stride, c.max_count, *counts))
     return tuple(rows)
@@ -71,18 +73,25 @@ def _queue_statistics(
     return tuple(rows)
 
 
-def _member_statistics(view: ControlView, words: list[Word]) -> tuple[MemberStatistics, ...]:
+def _member_statistics(view: ControlView, words: Columns) -> tuple[MemberStatistics, ...]:
     rows = []
-    for index in range(1, len(view.members)):
-        if view.standing(index) is not Standing.ACTIVE:
+    held = held_by(words)
+    table = {name: view.members[name].tolist() for name in (*_COUNTERS, "waited_ns")}
+    for index in view.present():
+        if not index or view.standing(index) is not Standing.ACTIVE:
             continue
-        record = view.members[index]
-        held = sum(w.owner == index and w.state in (State.LEASED, State.SHARED) for w in words)
-        counted: dict[str, Any] = {name: int(record[name]) for name in _COUNTERS}
-        waited = int(record["waited_ns"]) / 1e9
-        who = (index, view.member_name(index), view.pid(index), held)
+        counted: dict[str, Any] = {name: table[name][index] for name in _COUNTERS}
+        waited = table["waited_ns"][index] / 1e9
+        who = (index, view.member_name(index), view.pid(index), held[index])
         rows.append(MemberStatistics(*who, **counted, waited=waited))
     return tuple(rows)
+
+
+def held_by(words: Columns) -> list[int]:
+    """How many slots each member index leases or shares; owners are bytes, so there are 256."""
+    owned = (words.state == State.LEASED) | (words.state == State.SHARED)
+    held: list[int] = np.bincount(words.owner[owned], minlength=256).tolist()
+    return held
 
 
 def quarantined(mapping: Attachment) -> tuple[Quarantined, ...]:

@@ -8,7 +8,7 @@ typedef struct {
     uint64_t budget_ns; /* how long the next spin may be */
 } QueueObject;
 
-static PyObject *str_get_slow, *str_get_nowait_slow, *str_put_slow;
+static PyObject *str_get_slow, *str_get_nowait_slow, *str_nothing, *str_put_slow;
 
 /* For a time-out that only_timeout has let through. */
 static bool is_zero(PyObject *timeout)
@@ -219,10 +219,15 @@ static PyObject *queue_get(QueueObject *self, PyObject *const *args, Py_ssize_t 
 
 static PyObject *queue_get_nowait(QueueObject *self, PyObject *Py_UNUSED(none))
 {
-    PyObject *lease = try_get(self);
+    uint64_t now = clock_coarse_ns();
+    MappingObject *mapping = self->handle.mapping;
+    bool ready = LIKELY(mapping != NULL) && mapping_ready(mapping, now);
+    PyObject *lease = ready ? claim_next(self, now) : NULL;
     if (LIKELY(lease != NULL) || PyErr_Occurred())
         return lease;
-    return call_slow((PyObject *)self, str_get_nowait_slow, NULL, 0, NULL);
+    /* An ordinary answer to who polls several queues: nothing else is to be found out. */
+    PyObject *slow = ready && queue_open(self) ? str_nothing : str_get_nowait_slow;
+    return call_slow((PyObject *)self, slow, NULL, 0, NULL);
 }
 
 static PyObject *queue_try_get(QueueObject *self, PyObject *Py_UNUSED(none))
@@ -292,6 +297,7 @@ static PyType_Spec queue_spec = {
 static const Name names[] = {
     {&str_get_slow, "_get_slow"},
     {&str_get_nowait_slow, "_get_nowait_slow"},
+    {&str_nothing, "_nothing"},
     {&str_put_slow, "_put_slow"},
     {NULL, NULL},
 };

@@ -167,6 +167,16 @@ static PyObject *right_memory(RightObject *self, PyObject *Py_UNUSED(none))
     return span ? Py_NewRef(span) : NULL;
 }
 
+/* The user's header record stands behind the sheet. */
+static PyObject *right_record(RightObject *self, PyObject *Py_UNUSED(none))
+{
+    if (right_usable(self, "use") < 0)
+        return NULL;
+    const sp_pool *pool = &self->mapping->pool;
+    uint8_t *record = (uint8_t *)(sp_pool_sheet(pool, self->right.at.slot) + 1);
+    return (PyObject *)span_new(self->mapping, record, pool->geometry.record_size);
+}
+
 static PyObject *right_check(RightObject *self, PyObject *Py_UNUSED(none))
 {
     if (right_usable(self, "use") < 0)
@@ -234,6 +244,7 @@ static PyMethodDef right_methods[] = {
      "For what keeps arrays longer than the block that made them. Does not block. Raises\n"
      "AlreadyEndedError if the right is over, and NotOwnerError in a forked child."},
     {"_memory", (PyCFunction)right_memory, METH_NOARGS, "The Span that every view keeps."},
+    {"_record", (PyCFunction)right_record, METH_NOARGS, "A Span of the header record."},
     {"_check", (PyCFunction)right_check, METH_NOARGS, "Raise if the right is over."},
     {"_description", (PyCFunction)right_description, METH_NOARGS, "The stored description, b'' for none."},
     {NULL, NULL, 0, NULL},

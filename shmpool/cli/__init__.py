@@ -16,6 +16,14 @@
     ls          the command `shmpool ls`
     portrait    what is shown of a pool and of a slot
     inspect     the command `shmpool inspect`
+    motion      two looks at a pool, made into rates
+    grid        columns, bars, and numbers that fit into them
+    slotmap     the map of a pool's slots
+    wishes      what whoever looks has chosen, and what keys change of it
+    sections    tables of queues, members and long holds
+    screen      what is shown of what moves in a pool
+    terminal    a terminal that is taken whole, and given back
+    top         the command `shmpool top`
     gc          the command `shmpool gc`
     checks      what may be wrong with a machine
     doctor      the command `shmpool doctor`
@@ -37,39 +45,59 @@ import sys
 from collections.abc import Sequence
 
 from shmpool import __version__
-from shmpool.cli import completion, doctor, farm, gc, inspect, ls, trace
+from shmpool.cli import completion, doctor, farm, gc, inspect, ls, top, trace
 from shmpool.cli.exits import INTERRUPTED, PIPE, USAGE, UsageError
 
 __all__ = ["main"]
 
-_COMMANDS = (farm, ls, inspect, trace, gc, doctor)
+_EPILOG = """\
+examples:
+  shmpool farm workers.whitted:render --frames 0-95 --out film.mp4
+  shmpool ls                            what pools there are
+  shmpool top films                     watch one of them
+  shmpool trace films --for 5s -o x.png what it does for a while, as a picture
+  shmpool inspect films --slot 3        what one of its slots is, and whose
+  shmpool gc --dry-run                  what killed processes left behind
+  eval "$(shmpool --completion bash)"   complete commands and options
+
+shmpool COMMAND --help says more of each.
+"""
+_COMMANDS = (farm, ls, inspect, top, trace, gc, doctor)
 
 
 def parser() -> argparse.ArgumentParser:
     """Of the command with all its subcommands."""
-    top = argparse.ArgumentParser(prog="shmpool", description="Shared memory at work.")
-    top.add_argument("--version", action="version", version=f"shmpool {__version__}")
-    top.add_argument(
-        "--completion", choices=completion.SHELLS, help="print a completion script for a shell"
+    whole = argparse.ArgumentParser(
+        prog="shmpool",
+        description="Pools of shared memory: work in them, and look at them.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND")
+    whole.add_argument("--version", action="version", version=f"shmpool {__version__}")
+    whole.add_argument(
+        "--completion",
+        choices=completion.SHELLS,
+        metavar="SHELL",
+        help=f"print a completion script for {', '.join(completion.SHELLS)}",
+    )
+    commands = whole.add_subparsers(title="commands", dest="command", metavar="COMMAND")
     for command in _COMMANDS:
         command.add(commands)
-    return top
+    return whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command: its exit code."""
-    top = parser()
+    whole = parser()
     # As `python -m` does: a renderer may lie where one works.
     if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds texts
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
-    options = top.parse_args(arguments)
+    options = whole.parse_args(arguments)
     if options.completion:
-        print(completion.script(top, options.completion))
+        print(completion.script(whole, options.completion))
         return 0
     if options.command is None:
-        top.print_help(sys.stderr)
+        whole.print_help(sys.stderr)
         return USAGE
     try:
         code = int(options.run(options))

@@ -19,18 +19,29 @@ _shmpool() {{
 complete -o default -o bashdefault -F _shmpool shmpool
 """
 
+# Names of pools, by their first slabs: Python would take longer than one waits for a Tab.
+_POOLS = "cd /dev/shm && ls | sed -n 's/[.]slab0//p'"
+
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
     """For one shell, to be sourced by it."""
     if shell == "fish":
         return "\n".join(_fish(parser))
     cases = "\n".join(
-        f'        {name}) words="{" ".join(_options(command))}" ;;'
+        f'        {name}) words="{" ".join(_options(command))}{_pools(command)}" ;;'
         for name, command in _commands(parser).items()
     )
     top = " ".join([*_commands(parser), *_options(parser)])
     bash = _BASH.format(cases=cases, top=top)
     return f"autoload -U +X bashcompinit && bashcompinit\n{bash}" if shell == "zsh" else bash
+
+
+def _pools(command: argparse.ArgumentParser) -> str:
+    return f" $({_POOLS})" if _takes_a_pool(command) else ""
+
+
+def _takes_a_pool(command: argparse.ArgumentParser) -> bool:
+    return any(action.dest == "name" and not action.option_strings for action in command._actions)
 
 
 def _fish(parser: argparse.ArgumentParser) -> Iterator[str]:
@@ -39,6 +50,9 @@ def _fish(parser: argparse.ArgumentParser) -> Iterator[str]:
         for option in _options(command):
             long = option.lstrip("-")
             yield f"complete -c shmpool -n '__fish_seen_subcommand_from {name}' -l {long}"
+        if _takes_a_pool(command):
+            seen = f"'__fish_seen_subcommand_from {name}'"
+            yield f'complete -c shmpool -n {seen} -f -a "(sh -c \\"{_POOLS}\\")"'
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

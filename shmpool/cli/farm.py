@@ -57,8 +57,8 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     add("--fps", type=values.positive, default=24, metavar="N", help="of a film (default 24)")
     add("--resume", action="store_true", help="keep a journal, and go on where one ends")
     add(
-        "--on-error", choices=("stop", "continue"), default="stop",
-        help="what a failed job means for the others (default stop)",
+        "--on-error", choices=("stop", "continue"), default="stop", metavar="WHAT",
+        help="stop (default) or continue when a job fails",
     )  # fmt: skip
 
 

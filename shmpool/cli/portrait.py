@@ -86,6 +86,7 @@ def _since(seen: Look, slot: int) -> int:
 def _members(seen: Look, statistics: PoolStatistics, in_use: list[Values]) -> list[Values]:
     counted = {member.index: member for member in statistics.members}
     longest: dict[int, float] = {}
+    waits = waits_for(seen)
     for row in in_use:
         longest[row["member"]] = max(row["age"], longest.get(row["member"], 0.0))
     rows = []
@@ -101,23 +102,29 @@ def _members(seen: Look, statistics: PoolStatistics, in_use: list[Values]) -> li
                 "standing": seen.view.standing(member).name.lower(),
                 "life": seen.member_life(member),
                 "longest": longest.get(member),
-                "waits_for": list(_waits_for(seen, member)),
+                "waits_for": waits.get(member, []),
             }
             | told
         )
     return rows
 
 
-def _waits_for(seen: Look, member: int) -> Iterator[str]:
+def waits_for(seen: Look) -> dict[int, list[str]]:
+    """What each member that waits is waiting for."""
     spec, view = seen.spec, seen.view
-    for number, size_class in enumerate(spec.classes):
-        if member in bits_of(view.class_states["waiting"][number]):
-            yield f"a slot of {show_size(size_class.slot_size)}"
+    masks = [
+        (f"a slot of {show_size(size_class.slot_size)}", view.class_states["waiting"][number])
+        for number, size_class in enumerate(spec.classes)
+    ]
     for number, queue in enumerate(spec.queues):
-        if member in bits_of(view.queue_states["waiting"][number]):
-            yield f"queue {queue.name!r}"
-        if member in bits_of(view.queue_states["waiting_space"][number]):
-            yield f"room in queue {queue.name!r}"
+        masks.append((f"queue {queue.name!r}", view.queue_states["waiting"][number]))
+        room = view.queue_states["waiting_space"][number]
+        masks.append((f"room in queue {queue.name!r}", room))
+    found: dict[int, list[str]] = {}
+    for what, mask in masks:
+        for member in bits_of(mask):
+            found.setdefault(member, []).append(what)
+    return found
 
 
 def _in_use(seen: Look) -> Iterator[Values]:

@@ -26,6 +26,18 @@ CODES = {
     1: "no such pool, it is being traced already, or the output cannot be written",
     2: "wrong arguments",
 }
+_ABOUT = """\
+What happens to every slot of a pool that runs, for a while: who holds it, where it waits and
+who waits for it, as a timeline and in numbers. One word is written to the pool, by which its
+members know that somebody listens; what they note lies in a segment of its own.
+"""
+_EXAMPLES = """\
+examples:
+  shmpool trace films --for 5s -o trace.json     for ui.perfetto.dev
+  shmpool trace films --for 2s -o timeline.png   a stall is seen at once
+  shmpool trace films                            until ^C: hand-offs, holds and waits
+
+"""
 _PICTURES = (".png", ".svg")
 _POLL = 0.02  # seconds: at full speed a member fills an eighth of its ring in that time
 _LOOK = 25  # polls between two looks whether anybody is left
@@ -35,6 +47,7 @@ def add(commands: Any) -> None:
     """Add the parser."""
     about = "record what happens to every slot, as a timeline for Perfetto or as a picture"
     parser = add_parser(commands, "trace", about, CODES)
+    parser.description, parser.epilog = _ABOUT, f"{_EXAMPLES}{parser.epilog}"
     parser.set_defaults(run=run)
     parser.add_argument("name", metavar="NAME", help="of the pool, as shmpool ls shows it")
     parser.add_argument(

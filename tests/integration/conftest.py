@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from farm_jobs import SPEC, Gate, obey, whole
+from outside import DEBRIS, SHM
 
 from shmpool import Farm
 
@@ -25,3 +29,21 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
     gate = Gate(tmp_path / "gate")
     yield gate
     gate.close()
+
+
+@pytest.fixture
+def left_behind() -> Iterator[Callable[..., str]]:
+    """Pools whose coordinator was killed, and its resource tracker with it."""
+    names = []
+
+    def leave(name: str, how: str = "open") -> str:
+        names.append(name)
+        command = [sys.executable, "-c", DEBRIS, name, how]
+        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+        assert (SHM / name).exists()
+        return name
+
+    yield leave
+    for name in names:
+        for path in [*SHM.glob(f"{name}*"), *SHM.glob(f"sem.{name}.*")]:
+            path.unlink()

@@ -741,7 +741,7 @@ def test_a_completion_script_names_every_option(shell: str) -> None:
     """And the commands."""
     command = [sys.executable, "-m", "shmpool", "--completion", shell]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    for word in ("farm", "resume", "on-error", "frames"):
+    for word in ("farm", "resume", "on-error", "frames", "top", "svg", "interval"):
         assert word in done.stdout
     if shell == "bash":
         subprocess.run(["/bin/bash", "-n"], input=done.stdout, text=True, check=True)

@@ -7,18 +7,17 @@ import fcntl
 import json
 import os
 import resource
-import signal
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from outside import HEADER, SHM, UNREADABLE, as_json, bytes_of, changed, told
 from PIL import Image
 
 from shmpool import Pool, _core, _look, _sweep, remove_orphan
@@ -29,90 +28,15 @@ from shmpool.cli import checks, main
 from shmpool.cli.checks import Finding, Grade
 from shmpool.errors import ShmpoolError, TruncatedSegmentError
 
-SHM = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is
 ROOT = Path(__file__).parents[2]
 root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and other users take root")
 MakePool = Callable[..., Pool]
-DEBRIS = """
-import os, signal, sys
-import numpy as np
-from multiprocessing import resource_tracker
-from shmpool import Pool, _create
-name, how = sys.argv[1:]
-if how == "forming":
-    _create.open_up = lambda mapping: die()
-def die():
-    os.kill(resource_tracker._resource_tracker._pid, signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)
-record = np.dtype([("x", "<f4")])
-pool = Pool.create(
-    slots=2, slot_size=64, name=name, queues=("a",), members=3, header=record, debug=True
-)
-pool.queue("a").put(pool.acquire())
-die()
-"""
-
-
-@pytest.fixture
-def left_behind() -> Iterator[Callable[..., str]]:
-    """Pools whose coordinator was killed, and its resource tracker with it."""
-    names = []
-
-    def leave(name: str, how: str = "open") -> str:
-        names.append(name)
-        command = [sys.executable, "-c", DEBRIS, name, how]
-        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
-        assert (SHM / name).exists()
-        return name
-
-    yield leave
-    for name in names:
-        for path in [*SHM.glob(f"{name}*"), *SHM.glob(f"sem.{name}.*")]:
-            path.unlink()
-
-
-@contextmanager
-def changed(path: Path, at: int = 0, data: bytes = b"", size: int | None = None) -> Iterator[None]:
-    """A file with other bytes, or another size, for the length of the block."""
-    content = path.read_bytes()
-    try:
-        with path.open("r+b") as file:
-            file.seek(at)
-            file.write(data)
-        if size is not None:
-            os.truncate(path, size)
-        yield
-    finally:
-        # Of a pool that lives no more than was changed: its reaper writes, too.
-        end = at + len(data) if size is None else len(content)
-        with path.open("r+b") as file:
-            file.seek(at)
-            file.write(content[at:end])
-
-
-def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
-    """What a command prints; on stderr, if it ends with another code than 0."""
-    capsys.readouterr()
-    assert main(arguments) == code
-    out, err = capsys.readouterr()
-    return out + err
-
-
-def as_json(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
-    """The JSON that a command prints."""
-    return json.loads(told(capsys, *arguments, "--json", code=code))
 
 
 def row(capsys: pytest.CaptureFixture[str], name: str) -> dict[str, Any]:
     """The line of a pool in `shmpool ls --json`."""
     (found,) = [row for row in as_json(capsys, "ls") if row["name"] == name]
     return dict(found)
-
-
-def bytes_of(name: str) -> dict[str, bytes]:
-    """Everything that lies in shared memory of a pool."""
-    paths = [*SHM.glob(f"{name}*"), *SHM.glob(f"sem.{name}.*")]
-    return {path.name: path.read_bytes() for path in paths}
 
 
 def in_another_namespace(arguments: str) -> str:
@@ -213,16 +137,6 @@ def test_from_another_pid_namespace_a_coordinator_is_neither_dead_nor_alive(pool
     rows = json.loads(in_another_namespace("ls --json"))
     assert [(row["name"], row["coordinator"]) for row in rows] == [(pool.name, "unknown")]
     pool.acquire().release()
-
-
-HEADER = {name: offset for name, (offset, _) in _core.RECORDS["header"].items()}
-UNREADABLE = {
-    "corrupted": (HEADER["slots"], b"\7", None, "checksum"),
-    "another version": (HEADER["version"], struct.pack("<I", 99), None, "version 99"),
-    "being made": (HEADER["magic"], bytes(8), None, "still being made"),
-    "cut": (0, b"", 4096, "truncated"),
-    "cut to nothing": (0, b"", 0, "0 bytes"),
-}
 
 
 @pytest.mark.parametrize(("at", "data", "size", "words"), UNREADABLE.values(), ids=UNREADABLE)

@@ -1,0 +1,173 @@
+"""From the sender's hand into the receiver's: what a message of each size takes.
+
+Untouched: nobody looks at the message; what is handed on where it lies costs the same whatever
+its size. Filled: every byte is written before the clock starts, and the receiver, which has
+gone to sleep meanwhile, has read the message's number at both ends before it stops. The clock is
+the one that all processes share; the receiver sends its reading back through a pipe.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from multiprocessing.connection import Connection
+
+from benchmarks.contest import Contest, Side, contest
+from benchmarks.measure import compare
+from benchmarks.peers import all_peers, iceoryx, ours
+from benchmarks.peers.protocol import CONTEXT, Peer, Receiver, Sender, Wire, check, fill
+from benchmarks.place import hold
+from benchmarks.result import Outcome, Row, Target
+from benchmarks.stage import Role, play
+
+_PAUSE = 200_000  # nanoseconds: many times what going to sleep takes
+_KIB, _MIB = 1 << 10, 1 << 20
+SIZES = {
+    "4 KiB": 4 * _KIB, "64 KiB": 64 * _KIB, "1 MiB": _MIB, "16 MiB": 16 * _MIB,
+    "64 MiB": 64 * _MIB, "256 MiB": 256 * _MIB,
+}  # fmt: skip
+_QUICK = ("4 KiB", "16 MiB")
+_COPIED = 1 << 29  # bytes of messages in a block, at most, ...
+_TURNS = 100  # ... and so many messages
+_LEAST = "4 KiB"
+
+
+def run(*, quick: bool) -> Outcome:
+    """All peers at each size, and those that copy nothing also untouched."""
+    rounds = 1 if quick else 3
+    peers, missing = all_peers.present()
+    peers = [ours.ASLEEP, *(peer for peer in peers if peer is not iceoryx.POLLING)]
+    sizes = _QUICK if quick else tuple(SIZES)
+    blank: dict[str, Side] = {}
+    filled: dict[str, Side] = {}
+    for size in sizes:
+        for peer in peers:
+            turns = _turns(SIZES[size], quick=quick)
+            filled[f"{size} filled: {peer.name}"] = partial(block, peer, SIZES[size], turns)
+        few = 20 if quick else _TURNS
+        for peer in (peer for peer in peers if peer.shared):
+            blank[f"{size} untouched: {peer.name}"] = partial(blank_block, peer, SIZES[size], few)
+    untouched, found = contest(rounds, blank), contest(rounds, filled)
+    if quick:
+        _assert_flat(found)
+    notes = (
+        "untouched: ratio to the same at 4 KiB; filled: ratio to shmpool at that size",
+        "filled: from send() until the receiver has read both ends; the receiver was asleep",
+    )
+    rows = [*_untouched_rows(untouched, sizes), *_filled_rows(found, sizes)]
+    return Outcome.of("hand_off", rows, *notes, *missing, *untouched.notes, *found.notes)
+
+
+def _turns(size: int, *, quick: bool) -> int:
+    return 3 if quick else max(3, min(_TURNS, _COPIED // size))
+
+
+def block(peer: Peer, size: int, turns: int) -> Mapping[str, Sequence[float]]:
+    """Nanoseconds of each hand-off of a filled message."""
+    return _block(peer, size, turns, give, take)
+
+
+def blank_block(peer: Peer, size: int, turns: int) -> Mapping[str, Sequence[float]]:
+    """Nanoseconds of each hand-off of an untouched message."""
+    return _block(peer, size, turns, give_blank, take_blank)
+
+
+def _block(
+    peer: Peer, size: int, turns: int, giver: Callable[..., object], taker: Callable[..., object]
+) -> Mapping[str, Sequence[float]]:
+    with ExitStack() as stack:
+        wire = peer.open(stack, size, 2)
+        ours_, theirs = CONTEXT.Pipe(duplex=False)
+        stack.callback(ours_.close)
+        stack.callback(theirs.close)
+        roles = [
+            Role(build, (True, giver, wire, ours_, turns + 2)),
+            Role(build, (False, taker, wire, theirs, turns + 2)),
+        ]
+        times, _none = play(roles).results
+    return {"time": times[2:]}
+
+
+def build(
+    stack: ExitStack,
+    sends: bool,  # noqa: FBT001  # a role's arguments are positional
+    action: Callable[..., object],
+    wire: Wire,
+    clock: Connection,
+    turns: int,
+) -> Callable[[], object]:
+    """Take one end."""
+    end = wire.sender(stack) if sends else wire.receiver(stack)
+    return partial(action, end, clock, turns)
+
+
+def give(end: Sender, clock: Connection, turns: int) -> list[int]:
+    """Fill, then send: nanoseconds until the receiver had it."""
+    times = []
+    for number in range(turns):
+        fill(end.room(), number)
+        hold(_PAUSE)
+        began = time.perf_counter_ns()
+        end.send()
+        times.append(clock.recv() - began)
+    return times
+
+
+def take(end: Receiver, clock: Connection, turns: int) -> None:
+    """Receive and check, and say when."""
+    for number in range(turns):
+        check(end.receive(), number)
+        ended = time.perf_counter_ns()
+        end.done()
+        clock.send(ended)
+
+
+def give_blank(end: Sender, clock: Connection, turns: int) -> list[int]:
+    """Send, without a look."""
+    times = []
+    for _turn in range(turns):
+        hold(_PAUSE)
+        began = time.perf_counter_ns()
+        end.send_blank()
+        times.append(clock.recv() - began)
+    return times
+
+
+def take_blank(end: Receiver, clock: Connection, turns: int) -> None:
+    """Receive and give back, and say when."""
+    for _turn in range(turns):
+        end.receive_blank()
+        clock.send(time.perf_counter_ns())
+
+
+def _untouched_rows(found: Contest, sizes: Sequence[str]) -> list[Row]:
+    rows = []
+    flat = Target("ratio", at_least=0.9, at_most=1.1)
+    for name, series in found.series.items():
+        size, _, peer = name.partition(" untouched: ")
+        least = f"{_LEAST} untouched: {peer}"
+        ratio = compare(series["time"], found.of(least, "time")) if least in found.series else None
+        target = flat if peer == ours.ASLEEP.name and size != sizes[0] else None
+        rows.append(Row.of(name, series["time"], "us", ratio, target))
+    return rows
+
+
+def _filled_rows(found: Contest, sizes: Sequence[str]) -> list[Row]:
+    rows = []
+    for size in sizes:
+        mine = found.of(f"{size} filled: {ours.ASLEEP.name}", "time")
+        names = [name for name in found.series if name.startswith(f"{size} filled: ")]
+        for name in names:
+            times = found.of(name, "time")
+            rows.append(Row.of(name, times, "us", compare(times, mine)))
+    return rows
+
+
+def _assert_flat(found: Contest) -> None:
+    """What holds on any machine: 4,096 times the bytes do not cost a hundred times as much."""
+    small, large = (found.of(f"{size} filled: {ours.ASLEEP.name}", "time") for size in _QUICK)
+    ratio = compare(large, small).value
+    if ratio > 100:
+        raise AssertionError(f"handing on {_QUICK[1]} takes {ratio:.0f} times as long")
