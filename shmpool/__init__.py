@@ -12,10 +12,10 @@
 
 Floors, nothing imports upward:
     errors, _interrupts < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
-    < _story < _explain, _leaks, _poison < _holders < _wanting < _attachment < _touches
+    < _story, _tracing < _explain, _leaks, _poison < _holders < _wanting < _attachment < _touches
     < _waiting < _acquiring < _writer, _record < _right < _overdue
     < _lease, _borrow, _queue, _reaper, _audit
-    < _plan, _orphan < _create < _look, pool < _sweep, _measuring < metrics
+    < _plan, _orphan < _create < _look, pool < _trace < _sweep, _measuring < metrics
     < _remote < _envelope < _relay < _farm_worker < _crew < _dispatch < _source, _result
     < _futures < farm < executor, testing
 """

@@ -34,6 +34,17 @@ RELEASED: int
 PUT: int
 DETACHED: int
 EVENTS: tuple[str, ...]
+TRACE_MAGIC: int
+TRACE_VERSION: int
+TRACE_LEAST: int
+TRACE_MOST: int
+TRACE_PAGE: int
+TRACE_NO_SLOT: int
+TRACE_WAITS: int
+TRACE_WOKE: int
+TRACE_STALE: int
+TRACE_DIED: int
+TRACE_LEFT: int
 RECORDS: dict[str, dict[str, tuple[int, int]]]
 
 def layout(counts: _Counts, /) -> dict[str, int]: ...

@@ -16,6 +16,7 @@ from shmpool._plan import check_member_name, check_spin
 from shmpool._process import is_alive, pid_namespace
 from shmpool._segment import Segment, check_file, check_room, opened
 from shmpool._sizes import show_size
+from shmpool._tracing import remove_trace
 from shmpool.errors import (
     CoordinatorDiedError,
     NotAPoolError,
@@ -38,6 +39,8 @@ class Estate:
 
     def unlink(self) -> None:
         """Remove every name. Idempotent."""
+        if self.segments:  # while the first of them is there, nobody else makes this pool
+            remove_trace(self.segments[0].name)
         while self.segments:
             self.segments.pop().unlink()
 

@@ -109,6 +109,9 @@ SLOT = _record("slot")
 SHEET = _record("sheet")
 TRANSITION = _record("transition")
 HISTORY = _record("history")
+TRACE_HEADER = _record("trace_header")
+TRACE_RING = _record("trace_ring")
+TRACE_EVENT = _record("trace_event")
 
 Counts = tuple[tuple[tuple[int, int, int, int], ...], int, int, int, int, int]
 

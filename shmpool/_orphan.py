@@ -19,7 +19,8 @@ from functools import partial
 from shmpool._attachment import slab_name
 from shmpool._doorbell import remove_bell
 from shmpool._header import PoolSpec
-from shmpool._segment import SHM, remove
+from shmpool._segment import SHM, remove, stands_for
+from shmpool._tracing import is_traced, remove_trace, trace_name
 from shmpool.errors import PoolNotFoundError
 
 
@@ -37,7 +38,7 @@ def remove_all(spec: PoolSpec, control: int) -> list[str]:
     removed = [
         part
         for part, remove_it in _parts(spec)
-        if _is_it(name, control) and _of_this_user(part) and remove_it()
+        if stands_for(name, control) and _of_this_user(part) and remove_it()
     ]
     if not removed:
         raise PoolNotFoundError(f"pool {name!r} was removed meanwhile", name=name)
@@ -51,6 +52,8 @@ def _parts(spec: PoolSpec) -> Iterator[tuple[str, Callable[[], bool]]]:
         yield slab, partial(remove, slab)
     for member in range(1, spec.members + 1):
         yield f"sem.{spec.name}.{member}", partial(remove_bell, spec.name, member)
+    if is_traced(spec.name):
+        yield trace_name(spec.name), partial(remove_trace, spec.name)
     yield spec.name, partial(remove, spec.name)
 
 
@@ -66,11 +69,3 @@ def _of_this_user(part: str) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     return file if stat.S_ISREG(file.st_mode) and file.st_uid == os.geteuid() else None
-
-
-def _is_it(name: str, control: int) -> bool:
-    """Whether the name still stands for the control block that is open."""
-    try:
-        return os.path.samestat((SHM / name).lstat(), os.fstat(control))
-    except FileNotFoundError:
-        return False

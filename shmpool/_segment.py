@@ -192,3 +192,11 @@ def remove(name: str) -> bool:
     except posix_ipc.Error as error:
         raise SegmentError(f"{name!r} cannot be removed: {error}") from error
     return True
+
+
+def stands_for(name: str, fd: int) -> bool:
+    """Whether a name is still that of the segment that is open."""
+    try:
+        return os.path.samestat((SHM / name).lstat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False

@@ -19,7 +19,7 @@ from shmpool._statistics import (
 )
 from shmpool._ticket import Ticket
 
-_NOT_COUNTED = {"status", "joins", "doorbells"}  # fields of the status record
+_NOT_COUNTED = {"status", "joins", "doorbells", "trace"}  # fields of the status record
 _COUNTERS = ("acquired", "released", "put", "got", "detached", "claimed", "shared", "borrowed",
              "stale", "rung", "waits", "exhausted", "overflows", "moved", "received")  # fmt: skip
 

@@ -10,15 +10,17 @@ from shmpool._look import Life, life, look, maker, names
 from shmpool._orphan import left, remove_all
 from shmpool._process import pid_namespace
 from shmpool._segment import opened_to_read
+from shmpool._trace import forget_dead_tracer
+from shmpool._tracing import SUFFIX, leftover, remove_leftover, traces
 from shmpool.errors import PoolNotFoundError, ShmpoolError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What becomes of a pool, and why."""
+    """What becomes of a pool, or of a tracer's segment, and why."""
 
     name: str
-    orphaned: bool  # its coordinator is provably dead
+    orphaned: bool  # its coordinator, or tracer, is provably dead
     reason: str
     pid: int | None = None  # of the coordinator
     bytes: int = 0  # of memory behind its names
@@ -27,8 +29,14 @@ class Verdict:
 
 
 def sweep(*, dry_run: bool) -> list[Verdict]:
-    """Judge every pool of this host, and remove the orphans unless it is a `dry_run`."""
-    return [verdict for name in names() if (verdict := _judge(name, dry_run=dry_run)) is not None]
+    """Judge every pool of this host, and remove the orphans unless it is a `dry_run`.
+
+    So it is with what tracers left, of pools that live or not. One that lives is not in the list.
+    """
+    pools = [verdict for name in names() if (verdict := _judge(name, dry_run=dry_run)) is not None]
+    told = {part for verdict in pools for part in verdict.left}
+    alone = (_judge_trace(name, dry_run=dry_run) for name in traces() if name not in told)
+    return pools + [verdict for verdict in alone if verdict is not None]
 
 
 def _judge(name: str, *, dry_run: bool) -> Verdict | None:
@@ -45,6 +53,26 @@ def _judge(name: str, *, dry_run: bool) -> Verdict | None:
     pid = spec.coordinator.pid
     reason = f"its coordinator (pid {pid}) {_where(spec, found)}"
     return Verdict(name=name, orphaned=False, reason=reason, pid=pid)
+
+
+def _judge_trace(name: str, *, dry_run: bool) -> Verdict | None:
+    try:
+        found = leftover(name)
+    except ShmpoolError:  # something else of that name, or gone since it was listed
+        return None
+    if found.alive:
+        return None
+    reason, removed = f"its tracer (pid {found.pid}) is dead", False
+    try:
+        if not dry_run:
+            forget_dead_tracer(name.removesuffix(SUFFIX), found.id)
+            removed = remove_leftover(name)
+    except ShmpoolError as error:
+        reason = f"{reason}, but {error}"
+    return Verdict(
+        name=name, orphaned=True, reason=reason, pid=found.pid, bytes=found.bytes,
+        left=[] if removed else [name], removed=[name] if removed else [],
+    )  # fmt: skip
 
 
 def _where(spec: PoolSpec, found: Life) -> str:

@@ -145,6 +145,8 @@ static bool answer_truncation(const siginfo_t *info)
         end = base + ((address - base) / stride + 1) * stride;
     if (!put_zeros(from, end))
         return false;
+    if (region->expendable)
+        return true;
     if (cell != NULL)
         sp_store_release(&cell->state, CELL_BROKEN);
     sp_store_release(&region->mapping->truncated, 1);

@@ -24,6 +24,7 @@
  *   bell.c      Bell: what a member sleeps on
  *   site.c      where in the user's code we were called from
  *   story.c     notes of what happens to slots
+ *   trace.c     ... for a tracer that listens
  *   leaks.c     where rights were taken, for those that nobody ends
  *   poison.c    what stands in free slots and behind all of them, and what is wrong with it
  *
@@ -39,6 +40,7 @@
 
 #include "sp_history.h"
 #include "sp_reap.h"
+#include "sp_trace.h"
 #include "sp_wait.h"
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
@@ -71,6 +73,9 @@ typedef struct {
     uint64_t track_every;   /* one right in so many is tracked, 0: none */
     uint64_t taken;         /* rights taken while some are tracked */
     struct Poison *poison;  /* NULL: the pool has none */
+    uint64_t trace_id;      /* of the tracer that we looked for last, 0: none yet */
+    struct Region *trace;   /* our ring in its segment, NULL: there is none to be had */
+    uint64_t trace_mask;    /* events in the ring, less one */
     PyObject *bells;        /* member index -> callable that rings it, or None */
 } MappingObject;
 
@@ -245,15 +250,34 @@ static inline void mapping_count_received(MappingObject *self, uint32_t slot)
 bool site_find(Site *site);
 
 /* story.c */
-void story_note(MappingObject *self, uint32_t slot, uint64_t generation, sp_event event, uint32_t queue);
+void story_tell(MappingObject *self, uint32_t slot, uint64_t generation, sp_event event, uint32_t queue);
 void story_reaped(MappingObject *self, uint32_t slot, uint64_t word, sp_reaped reaped, uint32_t dead);
+
+/* trace.c */
+void trace_note(MappingObject *self, uint32_t slot, uint64_t generation, int kind, uint32_t queue);
+void trace_note_of_dead(MappingObject *self, uint32_t slot, uint64_t generation, int kind, uint32_t queue,
+                        uint32_t dead);
+void trace_note_parted(MappingObject *self, uint32_t member);
+void trace_leave(MappingObject *self);
+
+/* Does a tracer listen? On the line that mapping_usable has just read. */
+static inline bool mapping_traced(const MappingObject *self)
+{
+    return sp_load_relaxed(&self->pool.status->trace) != 0;
+}
+
+/* Does anybody want to know what happens to slots? One branch on the fast paths. */
+static inline bool mapping_told(const MappingObject *self)
+{
+    return (self->pool.geometry.history | sp_load_relaxed(&self->pool.status->trace)) != 0;
+}
 
 /* Note what has just happened to a slot, under the generation that it began with. */
 static inline void mapping_note(MappingObject *self, uint32_t slot, uint64_t generation, sp_event event,
                                 uint32_t queue)
 {
-    if (UNLIKELY(self->pool.geometry.history))
-        story_note(self, slot, generation, event, queue);
+    if (UNLIKELY(mapping_told(self)))
+        story_tell(self, slot, generation, event, queue);
 }
 
 /* Note the end of a right. */

@@ -45,8 +45,11 @@ PyObject *raise_instance(PyObject *error)
 PyObject *mapping_fail_stale(MappingObject *self, const char *action, uint64_t slot, uint64_t generation,
                              int ending, uint32_t queue)
 {
-    if (self->epoch == fork_epoch && self->pool.me)
+    if (self->epoch == fork_epoch && self->pool.me) {
         sp_count(&mapping_me(self)->stale);
+        if (mapping_traced(self))
+            trace_note(self, (uint32_t)slot, generation, SP_TRACE_STALE, SP_NO_QUEUE);
+    }
     return raise_instance(PyObject_CallMethod((PyObject *)self, "_stale", "sKKiI", action,
                                               (unsigned long long)slot,
                                               (unsigned long long)generation, ending, queue));
@@ -198,6 +201,7 @@ static PyObject *mapping_join(MappingObject *self, PyObject *args)
         self->pool.me = member;
         self->epoch = fork_epoch;
         self->live = self->leases = 0;
+        trace_leave(self); /* the ring that a forked child inherits is its parent's */
         /* What a forked child inherits of its parent's borrows is the parent's. */
         self->pool.reader = 0;
         PyMem_Free(self->borrows);
@@ -365,6 +369,8 @@ static PyObject *mapping_check_again(MappingObject *self, PyObject *seconds)
     if (after == -1.0 && PyErr_Occurred())
         return NULL;
     self->next_check_ns = clock_coarse_ns() + (uint64_t)(after * 1e9);
+    if (UNLIKELY(self->trace != NULL) && !mapping_traced(self))
+        trace_leave(self); /* here is time for it */
     Py_RETURN_NONE;
 }
 

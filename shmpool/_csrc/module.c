@@ -36,6 +36,17 @@ static const struct {
     {"RELEASED", RELEASED},
     {"PUT", PUT},
     {"DETACHED", DETACHED},
+    {"TRACE_MAGIC", SP_TRACE_MAGIC},
+    {"TRACE_VERSION", SP_TRACE_VERSION},
+    {"TRACE_LEAST", SP_TRACE_LEAST},
+    {"TRACE_MOST", SP_TRACE_MOST},
+    {"TRACE_PAGE", SP_TRACE_PAGE},
+    {"TRACE_NO_SLOT", SP_TRACE_NO_SLOT},
+    {"TRACE_WAITS", SP_TRACE_WAITS},
+    {"TRACE_WOKE", SP_TRACE_WOKE},
+    {"TRACE_STALE", SP_TRACE_STALE},
+    {"TRACE_DIED", SP_TRACE_DIED},
+    {"TRACE_LEFT", SP_TRACE_LEFT},
 };
 
 static int add_constants(PyObject *module)

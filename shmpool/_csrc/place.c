@@ -53,6 +53,15 @@ static void region_retire(Region *region)
     region->cells = NULL;
 }
 
+/* It has no cells, or nothing stands on them any more. */
+void region_drop(Region *region)
+{
+    uint8_t *base = (uint8_t *)(uintptr_t)sp_load_relaxed(&region->base);
+    uint64_t size = region->size;
+    region_retire(region);
+    munmap(base, size);
+}
+
 static uint8_t *cell_memory(const Region *plane, const Cell *cell)
 {
     return (uint8_t *)(uintptr_t)sp_load_relaxed(&plane->base) + (uint64_t)(cell - plane->cells) * plane->stride;
@@ -136,12 +145,8 @@ static Region *plane_add(Region *last)
 void place_forget(MappingObject *mapping)
 {
     for (Region *region = region_first(); region != NULL; region = region->next) {
-        uint8_t *base = (uint8_t *)(uintptr_t)sp_load_relaxed(&region->base);
-        if (base == NULL || region->mapping != mapping)
-            continue;
-        uint64_t size = region->size;
-        region_retire(region);
-        munmap(base, size);
+        if (sp_load_relaxed(&region->base) && region->mapping == mapping)
+            region_drop(region);
     }
 }
 

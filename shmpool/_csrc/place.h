@@ -54,6 +54,7 @@ typedef struct Region {
     Cell *cells; /* NULL: it has none, or nothing is ever fenced here */
     uint32_t class, first, count;
     char pool[64];
+    bool expendable; /* if its file is cut, nobody has to be told: a tracer's */
     struct Region *annex; /* the next plane of this slab */
     struct Region *next;  /* in the list of all regions, used or not */
 } Region;
@@ -67,6 +68,7 @@ static inline Region *region_first(void)
 
 /* place.c */
 Region *region_new(const Region *what, const uint8_t *base);
+void region_drop(Region *region);
 Cell *plane_cells(uint32_t count, CellState state);
 void place_forget(MappingObject *mapping);
 int place_take(MappingObject *mapping, uint32_t slot, SpanObject *span);

@@ -83,7 +83,8 @@ typedef struct {
     sp_atomic_u64 status;    /* sp_pool_status */
     sp_atomic_u64 joins;     /* goes up with each member that joins or leaves */
     sp_atomic_u64 doorbells; /* member indices below this have a semaphore */
-    sp_atomic_u64 unused_0[5];
+    sp_atomic_u64 trace;     /* id of a tracer's segment, 0: nobody listens; see sp_trace.h */
+    sp_atomic_u64 unused_0[4];
     sp_atomic_u64 reaped_members;
     sp_atomic_u64 reaped_leases;
     sp_atomic_u64 requeued;

@@ -66,7 +66,7 @@ static void note_site(sp_note *note)
 }
 
 /* Of our own acts, with the line that asked for it. */
-void story_note(MappingObject *self, uint32_t slot, uint64_t generation, sp_event event, uint32_t queue)
+static void story_note(MappingObject *self, uint32_t slot, uint64_t generation, sp_event event, uint32_t queue)
 {
     sp_note note = note_of(event, generation, queue);
     note_member(self, &note, self->pool.me);
@@ -74,6 +74,15 @@ void story_note(MappingObject *self, uint32_t slot, uint64_t generation, sp_even
     if (event != SP_WAS_EXPIRED) /* the reaper's thread has no line of the user's */
         note_site(&note);
     sp_history_note(&self->pool, slot, &note);
+}
+
+/* To whoever wants to know. */
+void story_tell(MappingObject *self, uint32_t slot, uint64_t generation, sp_event event, uint32_t queue)
+{
+    if (mapping_traced(self)) /* first: it has the better clock */
+        trace_note(self, slot, generation, (int)event, queue);
+    if (self->pool.geometry.history)
+        story_note(self, slot, generation, event, queue);
 }
 
 /* Where a slot went whose holder, `dead`, had it under `word`: does nothing if it went nowhere. */
@@ -86,6 +95,10 @@ void story_reaped(MappingObject *self, uint32_t slot, uint64_t word, sp_reaped r
         [SP_REAP_QUARANTINED] = SP_WAS_QUARANTINED,
     };
     if (!became[reaped])
+        return;
+    if (mapping_traced(self))
+        trace_note_of_dead(self, slot, sp_word_generation(word), (int)became[reaped], sp_word_queue(word), dead);
+    if (!self->pool.geometry.history)
         return;
     sp_note note = note_of(became[reaped], sp_word_generation(word), sp_word_queue(word));
     note_member(self, &note, dead);

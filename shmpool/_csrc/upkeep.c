@@ -79,6 +79,8 @@ static PyObject *mapping_reap(MappingObject *self, PyObject *number)
         return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_IndexError, "no member %lu to reap", dead);
     PyObject *detached = PyList_New(0);
     unsigned int count[SP_REAP_CORRUPT + 1] = {0};
+    if (mapping_traced(self))
+        trace_note_parted(self, (uint32_t)dead);
     sp_member_bury(&self->pool, (uint32_t)dead);
     sp_reap_waiting(&self->pool, (uint32_t)dead);
     count[SP_REAP_ADOPTED] = sp_reap_rings(&self->pool, (uint32_t)dead);
@@ -86,7 +88,7 @@ static PyObject *mapping_reap(MappingObject *self, PyObject *number)
         uint64_t seen = sp_load_seq_cst(&self->pool.slots[slot].word);
         sp_reaped reaped = sp_reap_slot(&self->pool, slot, (uint32_t)dead);
         count[reaped]++;
-        if (UNLIKELY(self->pool.geometry.history))
+        if (UNLIKELY(mapping_told(self)))
             story_reaped(self, slot, seen, reaped, (uint32_t)dead);
         if (reaped == SP_REAP_DETACHED && note_detached(self, detached, slot, seen) < 0)
             Py_CLEAR(detached);

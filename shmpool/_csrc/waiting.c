@@ -22,12 +22,21 @@ static sp_atomic_u64 *mask_from(MappingObject *self, PyObject *args)
     return PyArg_ParseTuple(args, "iI", &kind, &index) ? mapping_mask(self, kind, index) : NULL;
 }
 
+/* Once in every slice of a sleep, so that a tracer that came meanwhile knows of it, too. */
+static void trace_note_wait(MappingObject *self, PyObject *args)
+{
+    long kind = PyLong_AsLong(PyTuple_GET_ITEM(args, 0)), index = PyLong_AsLong(PyTuple_GET_ITEM(args, 1));
+    trace_note(self, SP_TRACE_NO_SLOT, (uint64_t)kind, SP_TRACE_WAITS, (uint32_t)index);
+}
+
 static PyObject *mapping_wait_begin(MappingObject *self, PyObject *args)
 {
     sp_atomic_u64 *mask = mask_from(self, args);
     if (mask == NULL)
         return NULL;
     sp_wait_begin(mask, self->pool.me);
+    if (mapping_traced(self))
+        trace_note_wait(self, args);
     Py_RETURN_NONE;
 }
 
@@ -87,6 +96,8 @@ static PyObject *mapping_count_wait(MappingObject *self, PyObject *nanoseconds)
     sp_member *me = mapping_me(self);
     sp_count(&me->waits);
     sp_store_relaxed(&me->waited_ns, sp_load_relaxed(&me->waited_ns) + waited);
+    if (mapping_traced(self))
+        trace_note(self, SP_TRACE_NO_SLOT, waited, SP_TRACE_WOKE, SP_NO_QUEUE);
     Py_RETURN_NONE;
 }
 

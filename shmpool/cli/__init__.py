@@ -27,6 +27,10 @@
     gc          the command `shmpool gc`
     checks      what may be wrong with a machine
     doctor      the command `shmpool doctor`
+    trace       the command `shmpool trace`
+    timeline    ... who held what when, from events
+    chrome      ... as JSON for Perfetto
+    trace_picture, trace_summary    ... as a picture, and as numbers
     completion  completion for shells
 
 One module a command: each has `add(commands)`, which adds a parser whose `run` is a function of
@@ -41,7 +45,7 @@ import sys
 from collections.abc import Sequence
 
 from shmpool import __version__
-from shmpool.cli import completion, doctor, farm, gc, inspect, ls, top
+from shmpool.cli import completion, doctor, farm, gc, inspect, ls, top, trace
 from shmpool.cli.exits import INTERRUPTED, PIPE, USAGE, UsageError
 
 __all__ = ["main"]
@@ -51,13 +55,14 @@ examples:
   shmpool farm workers.whitted:render --frames 0-95 --out film.mp4
   shmpool ls                            what pools there are
   shmpool top films                     watch one of them
+  shmpool trace films --for 5s -o x.png what it does for a while, as a picture
   shmpool inspect films --slot 3        what one of its slots is, and whose
   shmpool gc --dry-run                  what killed processes left behind
   eval "$(shmpool --completion bash)"   complete commands and options
 
 shmpool COMMAND --help says more of each.
 """
-_COMMANDS = (farm, ls, inspect, top, gc, doctor)
+_COMMANDS = (farm, ls, inspect, top, trace, gc, doctor)
 
 
 def parser() -> argparse.ArgumentParser:

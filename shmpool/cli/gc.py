@@ -8,6 +8,7 @@ from typing import Any
 
 from shmpool._sizes import show_size
 from shmpool._sweep import Verdict, sweep
+from shmpool._tracing import SUFFIX
 from shmpool.cli.table import add_parser, printable, show_json
 
 CODES = {
@@ -51,5 +52,10 @@ def _line(verdict: Verdict, *, dry_run: bool) -> str:
 def _sum(verdicts: list[Verdict], *, dry_run: bool) -> str:
     swept = [verdict for verdict in verdicts if verdict.removed or (dry_run and verdict.orphaned)]
     size = show_size(sum(verdict.bytes for verdict in swept))
-    pools = "1 pool" if len(swept) == 1 else f"{len(swept)} pools"
-    return f"{pools} {'would be removed' if dry_run else 'removed'}, {size}"
+    traces = sum(verdict.name.endswith(SUFFIX) for verdict in swept)
+    what = _count(len(swept) - traces, "pool") + (f", {_count(traces, 'trace')}" if traces else "")
+    return f"{what} {'would be removed' if dry_run else 'removed'}, {size}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

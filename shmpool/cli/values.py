@@ -91,6 +91,19 @@ def seconds(text: str) -> float:
     return number
 
 
+def duration(text: str) -> float:
+    """Seconds, from a number with its unit.
+
+    >>> duration("5s"), duration("500ms"), duration("2min"), duration("1.5")
+    (5.0, 0.5, 120.0, 1.5)
+    """
+    match = re.fullmatch(r"([\d.]+) ?(ms|s|min|m|h|)", text)
+    if match is None:
+        raise ArgumentTypeError(f"{text!r} is no length of time, such as 5s, 500ms or 2min")
+    units = {"ms": 1e-3, "s": 1.0, "": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+    return seconds(match[1]) * units[match[2]]
+
+
 def memory(text: str) -> int:
     """Bytes, with a unit."""
     try:
