@@ -63,7 +63,7 @@ test-system: system
 
 .venv/test.done: $(SOURCES) | system
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[film,mitsuba,zarr,trace,test,lint,bench-page]'
+	$(BIN)/pip install --quiet --editable '.[film,mitsuba,zarr,trace,test,lint,bench,bench-page]'
 	touch $@
 
 # Peers that cannot be installed are told here, and skipped when benchmarks run.

@@ -174,8 +174,10 @@ class Crew:
         self._heard()
         with self._collecting:
             if not self._dismissed.is_set():
-                for hired in [w for w in self._workers if not w.process.is_alive()]:
-                    self._replace(hired)
+                dead = [w for w in self._workers if not w.process.is_alive()]
+                # All are counted before one is told: whoever waits for it may look at the numbers.
+                for hired, death, hopeless in [self._collect(hired) for hired in dead]:
+                    self._replace(hired, death, hopeless=hopeless)
 
     def _heard(self) -> None:
         while self._wake.poll():  # else the next wait would be none
@@ -194,7 +196,8 @@ class Crew:
                 self.overdue += 1
                 hired.process.kill()
 
-    def _replace(self, hired: _Hired) -> None:
+    def _collect(self, hired: _Hired) -> tuple[_Hired, Death, bool]:
+        """How it died, and whether there is no hope for the next."""
         worker = hired.process
         self._workers.remove(hired)
         worker.join()
@@ -203,7 +206,10 @@ class Crew:
         hopeless = self._deaths > self._patience or (death.exitcode == 1 and not self._began(death))
         if not hopeless:
             self._count(death, hired.stage)
-        with self._news:  # after it is counted: whoever waits for it may look at the numbers next
+        return hired, death, hopeless
+
+    def _replace(self, hired: _Hired, death: Death, *, hopeless: bool) -> None:
+        with self._news:
             self._deaths_of[death.pid] = death
             self._news.notify_all()
         if hopeless:

@@ -176,11 +176,13 @@ def check_generations(scene: Scene) -> None:
 def rewind(scene: Scene) -> None:
     """Empty rings, as they were: what their cells remember decides which instructions are run.
 
-    They are about to be wrapped, and every cell names a ticket that is over.
+    They are about to be wrapped, and every cell names a ticket that is over. They have gone on
+    by more than a lap: what anybody remembers of head is too old, and is read again.
     """
-    view, last = scene.view, scene.view.rings.shape[1] - 1
+    view, cells = scene.view, scene.view.rings.shape[1]
     view.rings[:] = int(shmpool.Ticket.of(0, 1))
-    view.queue_states["head"] = view.queue_states["tail"] = last
+    laps = int(view.queue_states["tail"].max()) // cells + 2
+    view.queue_states["head"] = view.queue_states["tail"] = (laps + 1) * cells - 1
 
 
 def check_masks(scene: Scene) -> None:

@@ -19,7 +19,9 @@ from benchmarks.peers.protocol import check, fill, pins, read
 from benchmarks.stage import FailedError, Role, play
 from benchmarks.traffic import Load, check_filled, send_filled
 
-PEERS = (ours.OURS, ours.ASLEEP, *all_peers.PEERS)
+# All but torch, which has half a gigabyte and is installed by `make bench` alone.
+OTHERS = [peer for peer in all_peers.PEERS if peer.distribution not in pins("bench-torch")]
+PEERS = (ours.OURS, ours.ASLEEP, *OTHERS)
 
 
 def _available(peer):

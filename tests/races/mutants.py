@@ -525,7 +525,10 @@ REASONS: dict[str, tuple[str, ...]] = {
     "drains in vain: give_back clears one's own bit only, and another's keeps the slot": (
         "reap:reap_reader:drop-mask:1",
     ),
-    "asks for a cache line early: costs time": ("ring:ring_try_insert:drop-call:1-2",),
+    "asks for a cache line early: costs time": (
+        "ring:ring_try_insert:drop-call:1",
+        "ring:ring_try_insert:drop-call:3",
+    ),
     "sets a bit that is set: costs a locked instruction": ("freemap:freemap_give:drop-operand:2",),
     "a bit taken from the words after the first one is not bit 0": (
         "freemap:freemap_take:compare:2",
