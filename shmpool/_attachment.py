@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from shmpool import _core, _explain, _leaks, _poison
-from shmpool._doorbell import Doorbell, find_bell
+from shmpool._doorbell import bell_name, find_bell
 from shmpool._header import PoolSpec
 from shmpool._layout import ControlView, Status
 from shmpool._process import Identity, open_pidfd, usable_cpus
@@ -51,7 +51,7 @@ class Attachment(_core.Mapping):
     spec: PoolSpec
     name: str
     member_name: str
-    doorbell: Doorbell
+    doorbell: _core.Doorbell
     is_coordinator: bool
     _pidfd: int | None
     _watch: select.poll | None  # readable when the coordinator is dead
@@ -106,7 +106,7 @@ class Attachment(_core.Mapping):
         if not member:
             self._close_pidfd()
             raise _explain.too_many_members(self.spec, self.view())
-        self.doorbell = Doorbell(self.spec.name, member)
+        self.doorbell = _core.Doorbell(bell_name(self.spec.name, member))
         self.check_again(CHECK_EVERY)
 
     def _watch_coordinator(self) -> None:

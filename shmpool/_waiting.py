@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,6 +14,7 @@ Things = tuple[tuple[int, int], ...]
 
 SLICE = 0.1  # seconds: what a wake-up lost to a kill costs at most
 PATIENCE = 5.0  # seconds: a wait that is longer is told of
+_FOREVER = 2**62  # nanoseconds: 146 years
 
 
 def check_timeout(timeout: float | None) -> None:
@@ -43,52 +43,27 @@ def wait_for(
     if found is not None or timeout == 0:
         return found
     began = time.monotonic_ns()
-    deadline = None if timeout is None or timeout == math.inf else began + int(timeout * 1e9)
-    try:
-        return _sleep_for(mapping, things, attempt, deadline, _Patience(began, impatient))
-    finally:
-        mapping.count_wait(time.monotonic_ns() - began)
+    limit = _FOREVER if timeout is None else int(min(timeout * 1e9, _FOREVER))
+    around = _Around(mapping, began, impatient)
+    return mapping.doorbell.wait(
+        mapping, things, attempt, around.look, began + limit, int(SLICE * 1e9)
+    )
 
 
-class _Patience:
-    """Tells once of a wait that has become long."""
+class _Around:
+    """What a sleeper looks at between two slices of its sleep."""
 
-    def __init__(self, began: int, tell: Callable[[float], object] | None) -> None:
+    def __init__(
+        self, mapping: Attachment, began: int, tell: Callable[[float], object] | None
+    ) -> None:
+        self._mapping = mapping
         self._began = began
         self._tell = tell
 
     def look(self) -> None:
-        """Tell, if it is time to."""
+        """Does the pool still stand? And once, if the wait has become long, tell of it."""
+        self._mapping.check()
         waited = (time.monotonic_ns() - self._began) / 1e9
         if self._tell is not None and waited >= PATIENCE:
             tell, self._tell = self._tell, None
             tell(waited)
-
-
-def _sleep_for(
-    mapping: Attachment,
-    things: Things,
-    attempt: Callable[[], T | None],
-    deadline: int | None,
-    patience: _Patience,
-) -> T | None:
-    bell, rested = mapping.doorbell, False
-    try:
-        bell.begin(things)
-        while True:
-            # The bit first, then the look: whoever makes one available does the opposite.
-            for thing in things:
-                mapping.wait_begin(*thing)
-            found = attempt()
-            if found is not None:
-                return found
-            if rested:
-                mapping.check()
-                patience.look()
-            seconds = SLICE if deadline is None else (deadline - time.monotonic_ns()) / 1e9
-            if seconds <= 0:
-                return None
-            bell.sleep(min(seconds, SLICE))
-            rested = True
-    finally:
-        bell.end(things, mapping)

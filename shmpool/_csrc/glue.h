@@ -21,7 +21,8 @@
  *   pool.c      PoolBase: acquire, borrow and claim with their fast paths
  *   queue.c     QueueBase: put and get with theirs
  *   spares.h    memory of objects, for the next ones
- *   bell.c      Bell: what a member sleeps on
+ *   bell.c      Bell: what wakes another member
+ *   doorbell.c  Doorbell: what this one sleeps on, and the wait
  *   site.c      where in the user's code we were called from
  *   story.c     notes of what happens to slots
  *   trace.c     ... for a tracer that listens
@@ -49,6 +50,13 @@
 enum { PAGE = 4096 };
 
 typedef enum { FOR_SLOT = 0, FOR_TICKET = 1, FOR_SPACE = 2 } Waitable;
+/* What a thread waits for: a slot of a class, a ticket or space in a queue. */
+typedef struct {
+    Waitable kind;
+    uint32_t index;
+    sp_atomic_u64 *mask; /* of those who do */
+} Thing;
+
 typedef enum { LIVE = 0, RELEASED = 1, PUT = 2, DETACHED = 3 } Ending;
 /* What becomes of views that are alive when their right ends; as in the header. */
 typedef enum { VIEWS_FENCE = 0, VIEWS_RAISE = 1, VIEWS_COPY = 2, VIEWS_IGNORE = 3 } Views;
@@ -160,6 +168,10 @@ int mapping_refuse_shared(MappingObject *self, RightObject *lease, const char *a
 extern PyMethodDef waiting_methods[], upkeep_methods[], memory_methods[], peek_methods[],
     borrowing_methods[], poison_methods[];
 sp_atomic_u64 *mapping_mask(MappingObject *self, int kind, unsigned int index);
+int mapping_thing_from(MappingObject *self, PyObject *pair, Thing *thing);
+void mapping_wait_begin(MappingObject *self, const Thing *thing);
+void mapping_pass_on(MappingObject *self, const Thing *thing);
+void mapping_count_wait(MappingObject *self, uint64_t waited);
 int mapping_ring_everybody(MappingObject *self, sp_atomic_u64 *mask);
 
 /* Can rights be had here? Not before joining, after close, or in a forked child. */
@@ -319,6 +331,7 @@ int module_add_borrow(PyObject *module);
 int module_add_pool(PyObject *module);
 int module_add_queue(PyObject *module);
 int module_add_bell(PyObject *module);
+int module_add_doorbell(PyObject *module);
 int module_add_site(PyObject *module);
 int module_add_touch(PyObject *module);
 int module_add_fence(PyObject *module);

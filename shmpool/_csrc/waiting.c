@@ -15,55 +15,58 @@ sp_atomic_u64 *mapping_mask(MappingObject *self, int kind, unsigned int index)
     return NULL;
 }
 
-static sp_atomic_u64 *mask_from(MappingObject *self, PyObject *args)
+int mapping_thing_from(MappingObject *self, PyObject *pair, Thing *thing)
 {
     int kind;
-    unsigned int index;
-    return PyArg_ParseTuple(args, "iI", &kind, &index) ? mapping_mask(self, kind, index) : NULL;
+    if (!PyArg_ParseTuple(pair, "iI", &kind, &thing->index))
+        return -1;
+    thing->kind = (Waitable)kind;
+    thing->mask = mapping_mask(self, kind, thing->index);
+    return thing->mask ? 0 : -1;
 }
 
-/* Once in every slice of a sleep, so that a tracer that came meanwhile knows of it, too. */
-static void trace_note_wait(MappingObject *self, PyObject *args)
+/* Noted once in every slice of a sleep, so that a tracer that came meanwhile knows of it, too. */
+void mapping_wait_begin(MappingObject *self, const Thing *thing)
 {
-    long kind = PyLong_AsLong(PyTuple_GET_ITEM(args, 0)), index = PyLong_AsLong(PyTuple_GET_ITEM(args, 1));
-    trace_note(self, SP_TRACE_NO_SLOT, (uint64_t)kind, SP_TRACE_WAITS, (uint32_t)index);
-}
-
-static PyObject *mapping_wait_begin(MappingObject *self, PyObject *args)
-{
-    sp_atomic_u64 *mask = mask_from(self, args);
-    if (mask == NULL)
-        return NULL;
-    sp_wait_begin(mask, self->pool.me);
+    sp_wait_begin(thing->mask, self->pool.me);
     if (mapping_traced(self))
-        trace_note_wait(self, args);
-    Py_RETURN_NONE;
-}
-
-static PyObject *mapping_wait_end(MappingObject *self, PyObject *args)
-{
-    sp_atomic_u64 *mask = mask_from(self, args);
-    if (mask == NULL)
-        return NULL;
-    sp_wait_end(mask, self->pool.me);
-    Py_RETURN_NONE;
+        trace_note(self, SP_TRACE_NO_SLOT, (uint64_t)thing->kind, SP_TRACE_WAITS, thing->index);
 }
 
 /* Is there something left for the next one who waits for a slot? Then ring. */
-static PyObject *mapping_pass_on(MappingObject *self, PyObject *args)
+void mapping_pass_on(MappingObject *self, const Thing *thing)
 {
-    int kind;
-    unsigned int index;
-    if (!PyArg_ParseTuple(args, "iI", &kind, &index))
+    if (thing->kind != FOR_SLOT)
+        return;
+    sp_freemap map = sp_freemap_of(&self->pool, thing->index);
+    if (sp_freemap_any(&map))
+        mapping_ring_quietly(self, thing->mask);
+}
+
+void mapping_count_wait(MappingObject *self, uint64_t waited)
+{
+    sp_member *me = mapping_me(self);
+    sp_count(&me->waits);
+    sp_store_relaxed(&me->waited_ns, sp_load_relaxed(&me->waited_ns) + waited);
+    if (mapping_traced(self))
+        trace_note(self, SP_TRACE_NO_SLOT, waited, SP_TRACE_WOKE, SP_NO_QUEUE);
+}
+
+static PyObject *begin_waiting(MappingObject *self, PyObject *args)
+{
+    Thing thing;
+    if (mapping_thing_from(self, args, &thing) < 0)
         return NULL;
-    sp_atomic_u64 *mask = mapping_mask(self, kind, index);
-    if (mask == NULL)
+    mapping_wait_begin(self, &thing);
+    Py_RETURN_NONE;
+}
+
+static PyObject *end_waiting(MappingObject *self, PyObject *args)
+{
+    Thing thing;
+    if (mapping_thing_from(self, args, &thing) < 0)
         return NULL;
-    if (kind == FOR_SLOT) {
-        sp_freemap map = sp_freemap_of(&self->pool, index);
-        if (sp_freemap_any(&map) && mapping_ring(self, mask) < 0)
-            return NULL;
-    }
+    sp_wait_end(thing.mask, self->pool.me);
     Py_RETURN_NONE;
 }
 
@@ -88,19 +91,6 @@ static PyObject *mapping_ring_all(MappingObject *self, PyObject *Py_UNUSED(none)
     Py_RETURN_NONE;
 }
 
-static PyObject *mapping_count_wait(MappingObject *self, PyObject *nanoseconds)
-{
-    uint64_t waited = PyLong_AsUnsignedLongLong(nanoseconds);
-    if (waited == (uint64_t)-1 && PyErr_Occurred())
-        return NULL;
-    sp_member *me = mapping_me(self);
-    sp_count(&me->waits);
-    sp_store_relaxed(&me->waited_ns, sp_load_relaxed(&me->waited_ns) + waited);
-    if (mapping_traced(self))
-        trace_note(self, SP_TRACE_NO_SLOT, waited, SP_TRACE_WOKE, SP_NO_QUEUE);
-    Py_RETURN_NONE;
-}
-
 static PyObject *mapping_count_exhausted(MappingObject *self, PyObject *Py_UNUSED(none))
 {
     sp_count(&mapping_me(self)->exhausted);
@@ -114,10 +104,8 @@ static PyObject *mapping_count_overflow(MappingObject *self, PyObject *Py_UNUSED
 }
 
 PyMethodDef waiting_methods[] = {
-    {"wait_begin", (PyCFunction)mapping_wait_begin, METH_VARARGS, "Set our waiting bit."},
-    {"wait_end", (PyCFunction)mapping_wait_end, METH_VARARGS, "Clear our waiting bit."},
-    {"pass_on", (PyCFunction)mapping_pass_on, METH_VARARGS, "Wake another if a slot is still free."},
-    {"count_wait", (PyCFunction)mapping_count_wait, METH_O, "Count a wait of so many nanoseconds."},
+    {"wait_begin", (PyCFunction)begin_waiting, METH_VARARGS, "Set our waiting bit."},
+    {"wait_end", (PyCFunction)end_waiting, METH_VARARGS, "Clear our waiting bit."},
     {"count_exhausted", (PyCFunction)mapping_count_exhausted, METH_NOARGS, "Count a vain acquire."},
     {"count_overflow", (PyCFunction)mapping_count_overflow, METH_NOARGS, "Count a writer's overflow."},
     {"ring_all", (PyCFunction)mapping_ring_all, METH_NOARGS, "Wake every sleeper."},

@@ -278,7 +278,7 @@ def sleep_for(scene: Scene, get: Callable[[], Any]) -> None:
     thread = threading.Thread(target=lambda: got.append(get()))
     scene.kept |= {"thread": thread, "got": got}
     thread.start()
-    while scene.pool._mapping.doorbell._listener is None:  # it has had its last look by then
+    while scene.pool._mapping.doorbell.asleep == 0:  # it has had its last look by then
         os.sched_yield()
 
 

@@ -482,7 +482,7 @@ def test_a_borrow_that_ends_wakes_nobody_while_others_read(make_pool: MakePool) 
     ticket = lease.share()
     thread = threading.Thread(target=lambda: pool.acquire().release())
     thread.start()
-    while pool._mapping.doorbell._listener is None:
+    while pool._mapping.doorbell.asleep == 0:
         pass
     before = pool.statistics().members[0].rung
     for _ in range(100):

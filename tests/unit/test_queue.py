@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 import shmpool
-from shmpool import QueueOptions
+from shmpool import QueueOptions, _core
 
 PATIENCE = 60.0  # seconds after which a thread that should have been woken is a failure
 
@@ -45,34 +46,22 @@ def started(pool: shmpool.Pool, *calls: Callable[[], Any]) -> Iterator[list[Futu
     Leaving the block by an error closes the pool, so that no thread waits for ever.
     """
     doorbell = pool._mapping.doorbell
-    sleep, asleep, seen = doorbell.sleep, threading.Semaphore(0), set[int]()
-
-    def noticed(seconds: float) -> None:
-        if threading.get_ident() not in seen:
-            seen.add(threading.get_ident())
-            asleep.release()
-        sleep(seconds)
-
-    doorbell.sleep = noticed
     with ThreadPoolExecutor(len(calls)) as threads:
         futures = [threads.submit(call) for call in calls]
-        for future in futures:
-            future.add_done_callback(lambda _: asleep.release())
         try:
-            for _ in calls:
-                assert asleep.acquire(timeout=PATIENCE), "it neither sleeps nor ends"
+            while doorbell.asleep + sum(future.done() for future in futures) < len(calls):
+                os.sched_yield()
             yield futures
         except BaseException:
             pool._finish()
             raise
-        finally:
-            doorbell.sleep = sleep
 
 
 def waiting(pool: shmpool.Pool) -> list[tuple[int, int]]:
     """What the sleeping threads of this process wait for, once for each thread."""
-    things = dict(pool._mapping.doorbell._waiting)
-    return [thing for thing, threads in things.items() for _ in threads]
+    kinds = _core.FOR_SLOT, _core.FOR_TICKET, _core.FOR_SPACE
+    things = [(kind, index) for kind in kinds for index in range(_core.MAX_QUEUES + 1)]
+    return [thing for thing in things for _ in range(pool._mapping.doorbell.threads(*thing))]
 
 
 @pytest.fixture
