@@ -127,13 +127,11 @@ class Queue(_core.QueueBase):
     def _nothing(self) -> Lease:
         raise QueueEmpty(f"nothing waits in queue {self.name!r}")
 
-    def _take(self) -> Lease | None:
+    def _take_slow(self) -> Lease | None:
+        # Closed after our look? Whatever was put before that is there now.
         lease = self._try_get()
-        if lease is None and self.closed:
-            # Closed after our look? Whatever was put before that is there now.
-            lease = self._try_get()
-            if lease is None and self._attachment().joined:
-                raise QueueClosedError(f"queue {self.name!r} is closed, and drained")
+        if lease is None and self._attachment().joined:
+            raise QueueClosedError(f"queue {self.name!r} is closed, and drained")
         return lease
 
     def _put_slow(self, lease: Lease, /, *, timeout: float | None = None) -> None:

@@ -8,7 +8,7 @@ typedef struct {
     uint64_t budget_ns; /* how long the next spin may be */
 } QueueObject;
 
-static PyObject *str_get_slow, *str_get_nowait_slow, *str_nothing, *str_put_slow;
+static PyObject *str_get_slow, *str_get_nowait_slow, *str_nothing, *str_take_slow, *str_put_slow;
 
 /* For a time-out that only_timeout has let through. */
 static bool is_zero(PyObject *timeout)
@@ -238,6 +238,16 @@ static PyObject *queue_try_get(QueueObject *self, PyObject *Py_UNUSED(none))
     return lease || PyErr_Occurred() ? lease : Py_NewRef(Py_None);
 }
 
+/* What a get that waits tries each time: as _try_get, but raises where nothing will come. */
+static PyObject *queue_take(QueueObject *self, PyObject *none)
+{
+    PyObject *lease = queue_try_get(self, none);
+    if (LIKELY(lease != Py_None || queue_open(self)))
+        return lease;
+    Py_DECREF(lease);
+    return call_slow((PyObject *)self, str_take_slow, NULL, 0, NULL);
+}
+
 static PyObject *queue_bind(QueueObject *self, PyObject *args)
 {
     PyObject *mapping;
@@ -271,6 +281,7 @@ static PyMethodDef queue_methods[] = {
     {"_check", (PyCFunction)queue_check, METH_O, "Raise if this cannot be put here."},
     {"_try_put", (PyCFunction)queue_try_put, METH_O, "Whether there was room."},
     {"_try_get", (PyCFunction)queue_try_get, METH_NOARGS, "A Lease, or None."},
+    {"_take", (PyCFunction)queue_take, METH_NOARGS, "A Lease, or None while more may come."},
     {"_bind", (PyCFunction)queue_bind, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -298,6 +309,7 @@ static const Name names[] = {
     {&str_get_slow, "_get_slow"},
     {&str_get_nowait_slow, "_get_nowait_slow"},
     {&str_nothing, "_nothing"},
+    {&str_take_slow, "_take_slow"},
     {&str_put_slow, "_put_slow"},
     {NULL, NULL},
 };
