@@ -70,3 +70,9 @@ def compare(side: Series, other: Series) -> Ratio:
     ratios = [float(np.median(mine) / np.median(theirs)) for mine, theirs in pairs]
     low, high = np.percentile(ratios, [5, 95])
     return Ratio(side.percentile(50) / other.percentile(50), float(low), float(high))
+
+
+def extra(side: Series, other: Series) -> float:
+    """How much more `side` takes: the median of the differences of neighbouring blocks."""
+    pairs = zip(side.blocks, other.blocks, strict=True)
+    return float(np.median([np.median(mine) - np.median(theirs) for mine, theirs in pairs]))
