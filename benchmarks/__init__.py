@@ -8,7 +8,7 @@ Floors, nothing imports upward:
       stage, contest < traffic
     < op_cost, full_cycle, ping_pong, ping_pong_asleep, slot_size, warm_reuse, kill,
       control_block, farm_noop, farm_overhead, recovery, cold_start, memory_at_rest,
-      contention, slot_count, looked_at
+      contention, slot_count, looked_at, diagnostics
     < op_cost_peers, full_cycle_peers, ping_pong_peers, under_load, stream, hand_off,
       many_to_many, fan_out
     < catalogue < report < plots < page, __main__
