@@ -1,7 +1,8 @@
 """One picture for several readers at once: 1080p, filled once, and checked by each of them.
 
-shmpool shares the slot: its ticket, 8 bytes, goes to each reader through a pipe, and a byte comes
-back when the reader is done. iceoryx2 publishes to subscribers. The others send a copy to each.
+shmpool shares the slot: its ticket goes to each reader in a note, a slot of 8 bytes in a queue, and
+the note comes back when the reader is done. iceoryx2 publishes to subscribers. The others send a
+copy to each.
 """
 
 from __future__ import annotations

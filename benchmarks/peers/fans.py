@@ -5,21 +5,22 @@ A fan opens one wire for the sender and one for each reader, of the peers that h
 
 from __future__ import annotations
 
-from collections import deque
+import struct
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
 from typing import Protocol
 
 import numpy as np
 
 from benchmarks.peers import faster_fifo_queue, iceoryx, momentum, mp_queue, ours
-from benchmarks.peers.protocol import CONTEXT, Bytes, Peer, Receiver, Sender, Wire
-from shmpool import Borrow, Lease, Pool
+from benchmarks.peers.protocol import Bytes, Peer, Receiver, Sender, Wire
+from shmpool import Borrow, Lease, Pool, Queue
 
-_TICKET = 8  # bytes
+_TICKET = struct.Struct("<Q")  # all that is in a note: a slot of the smallest class
+_READ = "read"  # the queue on which notes come back
+_PATIENCE = 30  # seconds until the sender says that a reader is gone
 
 
 @dataclass(frozen=True)
@@ -37,71 +38,81 @@ class Fan:
 
 @dataclass
 class ShareWire:
-    """A pool, and for each reader a pipe for tickets and one for what comes back."""
+    """A pool with a queue of notes for each reader, and one on which all come back."""
 
     pool_name: str
     size: int
     depth: int
-    tickets: list[Connection]
-    thanks: list[Connection]
+    queues: Sequence[str]
 
     def sender(self, stack: ExitStack) -> ShareSender:
-        """Attach; the ends that write tickets and read thanks."""
+        """Attach; puts notes to each reader."""
         return ShareSender(self, stack.enter_context(Pool.attach(self.pool_name)))
 
     def receiver(self, stack: ExitStack) -> ShareReceiver:
-        """Attach; the ends that read tickets and write thanks."""
+        """Attach; gets the notes of one."""
         pool = stack.enter_context(Pool.attach(self.pool_name))
-        return ShareReceiver(pool, self.tickets[0], self.thanks[0])
+        return ShareReceiver(pool, pool.queue(self.queues[0]), pool.queue(_READ))
 
 
 class ShareSender:
     """Shares a slot, and lets go of it when all readers are done."""
 
     def __init__(self, wire: ShareWire, pool: Pool) -> None:
-        self._wire, self._pool = wire, pool
+        self._wire, self._pool, self._read = wire, pool, pool.queue(_READ)
+        self._readers = [pool.queue(name) for name in wire.queues]
         self._lease: Lease
-        self._out: deque[Lease] = deque()
+        self._out: dict[int, tuple[Lease, int]] = {}  # by ticket: and how many still read it
 
     def room(self) -> Bytes:
-        """An array over a slot; one that is out comes back first, if all are."""
-        if len(self._out) == self._wire.depth:
-            for each in self._wire.thanks:
-                each.recv_bytes()
-            self._out.popleft().release()
-        self._lease = self._pool.acquire()
+        """An array over a slot: one that has just come back, if there is one: it is in the cache."""
+        while self._read.qsize() or len(self._out) == self._wire.depth:
+            self._take_note()
+        self._lease = self._pool.acquire(self._wire.size)
         return self._lease.array(self._wire.size, np.uint8)
 
+    def _take_note(self) -> None:
+        with self._read.get(timeout=_PATIENCE) as note:
+            (ticket,) = _TICKET.unpack_from(note)
+        lease, readers = self._out.pop(ticket)
+        if readers > 1:
+            self._out[ticket] = lease, readers - 1
+        else:
+            lease.release()
+
     def send(self) -> None:
-        """Its ticket to each."""
-        ticket = int(self._lease.share()).to_bytes(_TICKET, "little")
-        for each in self._wire.tickets:
-            each.send_bytes(ticket)
-        self._out.append(self._lease)
+        """A note to each."""
+        ticket = int(self._lease.share())
+        self._out[ticket] = self._lease, len(self._readers)
+        for reader in self._readers:
+            note = self._pool.acquire(_TICKET.size)
+            _TICKET.pack_into(note, 0, ticket)
+            reader.put(note)
 
     def send_blank(self) -> None:
         """A slot as it is."""
-        self._lease = self._pool.acquire()
+        self._lease = self._pool.acquire(self._wire.size)
         self.send()
 
 
 class ShareReceiver:
     """Borrows."""
 
-    def __init__(self, pool: Pool, tickets: Connection, thanks: Connection) -> None:
-        self._pool, self._tickets, self._thanks = pool, tickets, thanks
+    def __init__(self, pool: Pool, notes: Queue, read: Queue) -> None:
+        self._pool, self._notes, self._read = pool, notes, read
+        self._note: Lease
         self._borrow: Borrow
 
     def receive(self) -> Bytes:
         """A read-only array over the slot."""
-        ticket = int.from_bytes(self._tickets.recv_bytes(), "little")
-        self._borrow = self._pool.borrow(ticket)
+        self._note = self._notes.get(timeout=_PATIENCE)
+        self._borrow = self._pool.borrow(*_TICKET.unpack_from(self._note))
         return self._borrow.array()
 
     def done(self) -> None:
         """End the borrow, and say so."""
         self._borrow.release()
-        self._thanks.send_bytes(b"!")
+        self._read.put(self._note)
 
     def receive_blank(self) -> None:
         """A slot as it is."""
@@ -112,24 +123,13 @@ class ShareReceiver:
 def _share(
     stack: ExitStack, size: int, depth: int, readers: int
 ) -> tuple[Wire, Sequence[Wire]]:  # fmt: skip
-    pool = stack.enter_context(Pool.create(depth, size))
-    tickets, thanks = (
-        [_pipe(stack) for _ in range(readers)] for _ in range(2)
-    )  # fmt: skip
-    sender = ShareWire(
-        pool.name, size, depth, [write for _, write in tickets], [read for read, _ in thanks]
+    queues = [f"reader-{number}" for number in range(readers)]
+    classes = [(_TICKET.size, (depth + 1) * readers), (size, depth)]
+    pool = stack.enter_context(Pool.create(classes=classes, queues=(*queues, _READ)))
+    sender, *receivers = (
+        ShareWire(pool.name, size, depth, names) for names in (queues, *zip(queues, strict=True))
     )
-    pairs = zip(tickets, thanks, strict=True)
-    return sender, [
-        ShareWire(pool.name, size, depth, [read], [write]) for (read, _), (_, write) in pairs
-    ]
-
-
-def _pipe(stack: ExitStack) -> tuple[Connection, Connection]:
-    read, write = CONTEXT.Pipe(duplex=False)
-    stack.callback(read.close)
-    stack.callback(write.close)
-    return read, write
+    return sender, receivers
 
 
 def _publish(
