@@ -65,7 +65,7 @@ class ShareSender:
         self._out: dict[int, tuple[Lease, int]] = {}  # by ticket: and how many still read it
 
     def room(self) -> Bytes:
-        """An array over a slot: one that has just come back, if there is one: it is in the cache."""
+        """An array over a slot: one that has just come back, if there is one."""
         while self._read.qsize() or len(self._out) == self._wire.depth:
             self._take_note()
         self._lease = self._pool.acquire(self._wire.size)
