@@ -121,7 +121,7 @@ class Pool(_core.PoolBase):
         spec = _plan.plan(
             size_classes, queues, name, header, members, reuse, views, orphan_grace, diagnostics
         )
-        _make_ready()
+        _touches.watch()
         with held_back():  # half a pool would have nobody to unlink it
             return cls(*_found(spec, spin, member_name or _own_name()))
 
@@ -133,7 +133,7 @@ class Pool(_core.PoolBase):
         VersionError, ForeignSegmentError, TruncatedSegmentError, CorruptSegmentError,
         PidNamespaceError, TooManyMembersError, PoolClosedError, CoordinatorDiedError.
         """
-        _make_ready()
+        _touches.watch()
         return cls(_create.join(name, spin, member_name or _own_name()))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -343,15 +343,10 @@ class Pool(_core.PoolBase):
         return f"<Pool {self.name!r}, {state}>"
 
 
-def _make_ready() -> None:
-    """Do what a process needs once, before it has a pool."""
-    _touches.watch()
-    _exits.prepare()
-
-
 def _found(
     spec: PoolSpec, spin: float, member_name: str
 ) -> tuple[Attachment, Reaper, _create.Estate]:
+    _exits.prepare()
     mapping, estate = _create.make(spec, spin, member_name)
     _leaks.note_founding(spec.name)
     try:

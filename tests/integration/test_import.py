@@ -61,33 +61,64 @@ def test_statistics_come_when_they_are_asked_for() -> None:
     assert "shmpool._statistics" in _brought(f"import pickle; pickle.loads({pickled!r})")
 
 
-def test_nothing_is_left_where_what_a_pool_needs_cannot_be_imported() -> None:
-    """It is asked for first: neither a segment nor a membership waits for somebody to end it."""
+def test_who_only_attaches_does_without_multiprocessing() -> None:
+    """From the import to the exit."""
     with shmpool.Pool.create(slots=1, slot_size=1) as pool:
-        program = f"""
+        brought = _brought(
+            f"import shmpool\npool = shmpool.Pool.attach({pool.name!r})\npool.acquire().release()"
+        )
+    assert "shmpool.pool" in brought
+    assert not brought & (FARM | RARE | FIRST)
+
+
+@pytest.mark.parametrize("first", ["", "import multiprocessing.util"])
+def test_who_attached_leaves_at_its_exit(first: str) -> None:
+    """What was registered earlier runs later, and finds the pool closed."""
+    with shmpool.Pool.create(slots=1, slot_size=1) as pool:
+        said = _run(f"""
+import atexit
+atexit.register(lambda: print(pool.closed))
+{first}
+from shmpool import Pool
+pool = Pool.attach({pool.name!r})
+print(pool.closed)
+""")
+    assert said.split() == ["False", "True"]
+
+
+@pytest.mark.parametrize("first", ["", "import multiprocessing.util"])
+def test_the_exit_of_a_forked_child_ends_nothing_of_its_parent(first: str) -> None:
+    """Nor its own view of it, while its other functions of the exit run."""
+    with shmpool.Pool.create(slots=1, slot_size=1) as pool:
+        said = _run(f"""
+import atexit, os
+atexit.register(lambda: print(pool.closed, flush=True))
+{first}
+from shmpool import Pool
+pool = Pool.attach({pool.name!r})
+lease = pool.acquire()
+if child := os.fork():
+    print(os.waitpid(child, 0)[1], lease.live, pool.closed, len(pool.statistics().members))
+""")
+    assert said.split() == ["False", "0", "True", "False", "2", "True"]
+
+
+def test_nothing_is_left_where_what_a_pool_needs_cannot_be_imported() -> None:
+    """It is asked for first: no segment waits for somebody to remove it."""
+    said = _run("""
 import os, sys
 from shmpool import Pool
+name = f"shmpool-test-{os.getpid()}"
 sys.modules["multiprocessing"] = None
-for make in (lambda: Pool.create(slots=1, slot_size=1, name="{pool.name}-2"),
-             lambda: Pool.attach("{pool.name}")):
-    try:
-        make()
-    except ImportError as error:
-        print(error.name, *(name for name in os.listdir("/dev/shm") if "{pool.name}-2" in name))
-input()
+try:
+    Pool.create(slots=1, slot_size=1, name=name)
+except ImportError as error:
+    print(error.name, *(left for left in os.listdir("/dev/shm") if name in left))
 del sys.modules["multiprocessing"]
-with Pool.create(slots=1, slot_size=1, name="{pool.name}-2"), Pool.attach("{pool.name}"):
-    print("both")
-"""
-        command = [sys.executable, "-c", program]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as child:
-            assert child.stdout
-            assert child.stdout.readline() == child.stdout.readline() == "multiprocessing\n"
-            assert len(pool.statistics().members) == 1
-            assert child.communicate("\n")[0] == "both\n"
-        assert child.returncode == 0
+with Pool.create(slots=1, slot_size=1, name=name):
+    print("made")
+""")
+    assert said.split() == ["multiprocessing", "made"]
 
 
 @pytest.mark.parametrize("name", shmpool.__all__)
