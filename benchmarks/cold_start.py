@@ -89,6 +89,7 @@ def run(*, quick: bool) -> Outcome:
     ]
     notes = (
         "a pool makes sure that its memory is there; SharedMemory finds out when it is written",
+        "Pool.create imports multiprocessing; what SharedMemory imports of it is not timed",
         "the interpreter is warm: its files are in the page cache, and compiled",
     )
     return Outcome.of("cold_start", rows, *notes)

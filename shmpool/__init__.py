@@ -11,7 +11,7 @@
     testing     a pytest plugin: a test that leaves something behind fails
 
 Floors, nothing imports upward:
-    errors, _interrupts < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
+    errors, _interrupts, _exits < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
     < _story, _tracing < _explain, _leaks, _poison < _holders < _wanting < _attachment < _touches
     < _waiting < _acquiring < _writer, _record < _right < _overdue
     < _lease, _borrow, _queue, _reaper, _audit
@@ -30,13 +30,6 @@ from shmpool._create import remove_orphan
 from shmpool._holders import Holder
 from shmpool._lease import Lease
 from shmpool._queue import Queue, QueueOptions
-from shmpool._statistics import (
-    ClassStatistics,
-    MemberStatistics,
-    PoolStatistics,
-    Quarantined,
-    QueueStatistics,
-)
 from shmpool._story import Transition
 from shmpool._ticket import Ticket
 from shmpool.errors import *  # noqa: F403 - every error is public; errors.__all__ names them
@@ -45,6 +38,13 @@ from shmpool.pool import Pool
 if TYPE_CHECKING:
     from shmpool._remote import RemoteTraceback
     from shmpool._result import Result
+    from shmpool._statistics import (
+        ClassStatistics,
+        MemberStatistics,
+        PoolStatistics,
+        Quarantined,
+        QueueStatistics,
+    )
     from shmpool.executor import FarmExecutor
     from shmpool.farm import ArraySpec, Farm, FarmStatistics
 
@@ -53,12 +53,18 @@ logging.getLogger("shmpool").addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
 
-# Imported when they are first asked for: a pool alone needs neither processes nor futures.
-_FARM = {
+# Imported when they are first asked for: a pool alone needs neither processes nor futures, and
+# its statistics cost more to import than all that it does.
+_LATE = {
     "ArraySpec": "shmpool.farm",
+    "ClassStatistics": "shmpool._statistics",
     "Farm": "shmpool.farm",
     "FarmExecutor": "shmpool.executor",
     "FarmStatistics": "shmpool.farm",
+    "MemberStatistics": "shmpool._statistics",
+    "PoolStatistics": "shmpool._statistics",
+    "Quarantined": "shmpool._statistics",
+    "QueueStatistics": "shmpool._statistics",
     "RemoteTraceback": "shmpool._remote",
     "Result": "shmpool._result",
 }
@@ -90,9 +96,9 @@ __all__ += errors.__all__
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FARM:
+    if name not in _LATE:
         raise AttributeError(f"module 'shmpool' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_FARM[name]), name)
+    value = globals()[name] = getattr(importlib.import_module(_LATE[name]), name)
     return value
 
 

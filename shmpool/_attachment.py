@@ -9,12 +9,14 @@ import threading
 import warnings
 import weakref
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from shmpool import _core, _explain, _leaks, _poison
 from shmpool._doorbell import bell_name, find_bell
 from shmpool._header import PoolSpec
-from shmpool._layout import ControlView, Status
+from shmpool._layout import ControlView, State, Status
 from shmpool._process import Identity, open_pidfd, usable_cpus
 from shmpool._segment import check_file, opened
 from shmpool.errors import (
@@ -49,6 +51,7 @@ class Attachment(_core.Mapping):
     """
 
     spec: PoolSpec
+    record: np.dtype[Any] | None  # of the spec: each access to a header field asks for it
     name: str
     member_name: str
     doorbell: _core.Doorbell
@@ -138,6 +141,16 @@ class Attachment(_core.Mapping):
     def view(self) -> ControlView:
         """The tables of the control block. Hold it no longer than a call."""
         return ControlView(self.control(), self.spec.counts)
+
+    def in_hand(self) -> list[int]:
+        """Slots to which this process holds a right: its leases and borrows."""
+        view, me = self.view(), self.me
+        owned = (State.LEASED, State.SHARED)
+        return [
+            slot
+            for slot, word in enumerate(view.unpacked())
+            if (word.owner == me and word.state in owned) or me in view.readers_of(slot)
+        ]
 
     def _after_fork(self) -> None:
         self._joining = threading.Lock()
@@ -247,6 +260,7 @@ def attach(spec: PoolSpec, control: int, spin: float) -> Attachment:
             spec.name, control, tuple(slabs), spec.counts, spec.queue_counts, spec.reuse, spec.views
         )
     mapping.spec = spec
+    mapping.record = spec.record
     mapping.is_coordinator = False
     mapping._pidfd = mapping._watch = None
     mapping._joining = threading.Lock()

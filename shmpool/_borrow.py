@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from numpy.typing import DTypeLike
+from typing import TYPE_CHECKING
 
 from shmpool import _core, _right
 from shmpool._right import Array, Right
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 
 class Borrow(Right, _core.BorrowBase):

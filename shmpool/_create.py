@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,11 +30,13 @@ from shmpool.errors import (
 STATIC_MOST = 1 << 20  # bytes of a header that anybody would believe
 
 
-@dataclass(slots=True)
 class Estate:
     """The segments that a coordinator made and has to unlink."""
 
-    segments: list[Segment] = field(default_factory=list)
+    __slots__ = ("segments",)
+
+    def __init__(self) -> None:
+        self.segments: list[Segment] = []
 
     def unlink(self) -> None:
         """Remove every name. Idempotent."""

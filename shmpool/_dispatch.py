@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from shmpool import _survey
 from shmpool._acquiring import acquire_or_none, fitting
 from shmpool._crew import Crew
 from shmpool._envelope import ArraySpec, Envelope, Head
@@ -187,7 +186,7 @@ class Dispatcher:
             if lease is not None:
                 return lease
             self.collect()
-            mine = _survey.in_hand(self._pool._mapping)
+            mine = self._pool._mapping.in_hand()
             if len(mine) == self._pool.slots and not self._others_work():
                 raise self._starved(mine)
 

@@ -5,11 +5,9 @@ A ring that is lost costs the sleeper one slice of its wait; one too many costs 
 
 from __future__ import annotations
 
-from multiprocessing import resource_tracker
-
 import posix_ipc
 
-from shmpool import _core
+from shmpool import _core, _exits
 from shmpool.errors import SegmentError
 
 
@@ -23,11 +21,11 @@ def hang_bell(pool: str, member: int) -> None:
     name = bell_name(pool, member)
     remove_bell(pool, member)  # of a pool of this name that was killed: nobody hears it
     # Before it is there: a kill in between must not leave it behind.
-    resource_tracker.register(name, "semaphore")
+    _exits.track(name, "semaphore")
     try:
         posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()
     except BaseException as error:
-        resource_tracker.unregister(name, "semaphore")
+        _exits.untrack(name, "semaphore")
         if isinstance(error, posix_ipc.Error):
             raise SegmentError(f"the doorbell {name!r} cannot be made: {error}") from error
         raise
@@ -36,7 +34,7 @@ def hang_bell(pool: str, member: int) -> None:
 def take_down_bell(pool: str, member: int) -> None:
     """Unlink a member's semaphore that this process hung up."""
     remove_bell(pool, member)
-    resource_tracker.unregister(bell_name(pool, member), "semaphore")
+    _exits.untrack(bell_name(pool, member), "semaphore")
 
 
 def remove_bell(pool: str, member: int) -> bool:

@@ -10,8 +10,7 @@ import ast
 import itertools
 import re
 import zlib
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -40,12 +39,11 @@ HISTORY = 16  # transitions kept of each slot, in debug
 _CHECKED_FROM = 16  # magic and checksum are not part of the checksum
 
 
-@dataclass(frozen=True, slots=True)
-class ClassSpec:
+class ClassSpec(NamedTuple):
     """Slots of one size: `count` with memory from the start, and room for `max_count`."""
 
     slot_size: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides a method of tuples, which nobody calls
     max_count: int
     paged: bool = False  # whole pages, whatever the size, so that each can be fenced by itself
     canary: int = 0  # bytes behind each slot that nobody may write to
@@ -67,8 +65,7 @@ class ClassSpec:
         return -(-self.stride * self.count // PAGE) * PAGE
 
 
-@dataclass(frozen=True, slots=True)
-class QueueSpec:
+class QueueSpec(NamedTuple):
     """A queue as it is stored: numbers for what QueueOptions says in words."""
 
     name: str
@@ -78,8 +75,7 @@ class QueueSpec:
     maxsize: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnostics:
+class Diagnostics(NamedTuple):
     """What a pool watches beyond its work."""
 
     history: int = 0  # transitions kept of each slot
@@ -93,8 +89,7 @@ class Diagnostics:
         return _core.LINE if self.poison else 0
 
 
-@dataclass(frozen=True, slots=True)
-class PoolSpec:
+class PoolSpec(NamedTuple):
     """Everything about a pool that never changes."""
 
     name: str
@@ -110,7 +105,7 @@ class PoolSpec:
     views: int = 0
     orphan_grace_ns: int = 0
     diagnostics: Diagnostics = Diagnostics()
-    record_text: bytes = field(default=b"", repr=False)
+    record_text: bytes = b""
 
     @property
     def counts(self) -> Counts:

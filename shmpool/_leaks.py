@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shmpool import _core
 from shmpool._header import LEAKS, PoolSpec
@@ -21,8 +21,7 @@ forced: str | None = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Founding:
+class Founding(NamedTuple):
     """Who made a pool that is not closed yet."""
 
     number: int  # counted in this process

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from shmpool import _core, _description, _explain, _right
 from shmpool._right import Array, Right
 from shmpool._ticket import Ticket
 from shmpool._writer import SlotFile
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 
 class Lease(Right, _core.LeaseBase):

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from shmpool import _core, _leaks
 from shmpool._header import (
@@ -30,6 +28,9 @@ from shmpool._queue import QueueOptions
 from shmpool._sizes import parse_size
 from shmpool.errors import ArgumentError, SizeError
 
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
 QueueNames = Iterable[str] | Mapping[str, QueueOptions]
 SizeClasses = Sequence[tuple[int | str, int] | tuple[int | str, int, int]]
 
@@ -44,7 +45,7 @@ def plan(
     policy = _one_of("views", views, VIEWS)
     return PoolSpec(
         name=_name(name),
-        classes=tuple(replace(c, paged=views in PAGED, canary=diagnostics.canary) for c in classes),
+        classes=tuple(c._replace(paged=views in PAGED, canary=diagnostics.canary) for c in classes),
         queues=_queues(queues),
         members=_in_range("members", members, _core.MAX_MEMBERS),
         coordinator=Identity.mine(),

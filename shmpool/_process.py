@@ -6,14 +6,13 @@ import errno
 import os
 import select
 import threading
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from shmpool.errors import UnsupportedPlatformError
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """A process that cannot be mistaken for a later one with the same number.
 
     `pidfd_inode` is unique per process on Linux 6.9 and later (pidfs), 0 before;

@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shmpool._attachment import Attachment
 from shmpool._doorbell import hang_bell, take_down_bell
@@ -35,8 +35,7 @@ log = logging.getLogger("shmpool.reaper")
 _all: weakref.WeakSet[Reaper] = weakref.WeakSet()
 
 
-@dataclass(slots=True)
-class _Watched:
+class _Watched(NamedTuple):
     member: int
     identity: int  # as in the table when the pidfd was opened
 

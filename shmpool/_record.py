@@ -26,7 +26,7 @@ class Record:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The structured dtype given at create."""
-        dtype: np.dtype[Any] = self._lease._mapping.spec.record
+        dtype: np.dtype[Any] = self._lease._mapping.record
         return dtype
 
     def copy(self) -> np.record:

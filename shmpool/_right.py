@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from shmpool import _core, _description
 from shmpool._record import Record
 from shmpool._ticket import Ticket
 from shmpool._writer import SlotFile
 from shmpool.errors import ArgumentError, ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -30,7 +32,7 @@ class Right(_core.RightBase):
         Contents are as the last holder left them; of what is shared, read-only. Raises
         ArgumentError if the pool has none.
         """
-        if self._mapping.spec.record is None:
+        if self._mapping.record is None:
             raise ArgumentError("the pool has no header: create it with header=some_dtype")
         return Record(self)
 

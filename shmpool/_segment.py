@@ -13,11 +13,11 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
 from pathlib import Path
 
 import posix_ipc
 
+from shmpool import _exits
 from shmpool._sizes import show_size
 from shmpool.errors import (
     ForeignSegmentError,
@@ -40,13 +40,13 @@ class Segment:
 
     def __init__(self, name: str, size: int, committed: int) -> None:
         self.name = name
-        resource_tracker.ensure_running()  # which may fail: before there is anything to track
+        _exits.begin_tracking()
         try:
             memory = posix_ipc.SharedMemory(f"/{name}", posix_ipc.O_CREX, mode=0o600)
         except posix_ipc.ExistentialError as error:
             raise FileExistsError(errno.EEXIST, str(error), name) from None
         try:
-            resource_tracker.register(f"/{name}", "shared_memory")
+            _exits.track(f"/{name}", "shared_memory")
             os.ftruncate(memory.fd, size)
             if committed:
                 commit(memory.fd, committed)
@@ -59,7 +59,7 @@ class Segment:
     def unlink(self) -> None:
         """Remove the name, if nobody has; memory lives on until the last mapping goes."""
         remove(self.name)
-        resource_tracker.unregister(f"/{self.name}", "shared_memory")
+        _exits.untrack(f"/{self.name}", "shared_memory")
 
 
 def commit(fd: int, size: int) -> None:

@@ -107,15 +107,3 @@ def quarantined(mapping: Attachment) -> tuple[Quarantined, ...]:
         queue, nbytes = spec.queues[word.queue - 1].name, spec.class_of(slot).slot_size
         rows.append(Quarantined(ticket, queue, attempts, pid, nbytes))
     return tuple(rows)
-
-
-def in_hand(mapping: Attachment) -> list[int]:
-    """Slots to which this process holds a right: its leases and borrows."""
-    view, me = mapping.view(), mapping.me
-    words = view.unpacked()
-    owned = (State.LEASED, State.SHARED)
-    return [
-        slot
-        for slot, word in enumerate(words)
-        if (word.owner == me and word.state in owned) or me in view.readers_of(slot)
-    ]

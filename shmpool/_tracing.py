@@ -12,7 +12,7 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,8 +31,7 @@ def trace_name(pool: str) -> str:
     return f"{pool}{SUFFIX}"
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A tracer's segment, open and locked."""
 
     name: str
@@ -107,8 +106,7 @@ def _make_room(name: str) -> None:
         pass  # gone since we looked
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
+class Leftover(NamedTuple):
     """A tracer's segment as others see it."""
 
     id: int

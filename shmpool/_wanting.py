@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +24,7 @@ pool_log = logging.getLogger("shmpool.pool")
 queue_log = logging.getLogger("shmpool.queue")
 
 
-@dataclass(frozen=True, slots=True)
-class Shortage:
+class Shortage(NamedTuple):
     """No slot that would do is free: where they all are, and who has them."""
 
     where: str  # a sentence without its end
@@ -106,8 +104,7 @@ def _below(lines: Sequence[str]) -> str:
     return "".join([":", *(f"\n{line}" for line in lines)]) if lines else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(NamedTuple):
     """A queue without room: what waits there, who put it, and who takes."""
 
     pool: str
@@ -118,11 +115,6 @@ class Backlog:
     holders: tuple[Holder, ...]
     consumers: tuple[Holder, ...]
     waiting: tuple[str, ...]
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """As an error, or the record of a warning, carries it."""
-        return {name: getattr(self, name) for name in self.__slots__}
 
     @property
     def sentence(self) -> str:
@@ -162,12 +154,12 @@ def queue_full(spec: PoolSpec, view: ControlView, number: int, waited: float) ->
         f"{full.sentence}, and had no room in {waited:.3g} s: take from it faster, pass a longer "
         f"timeout=, or create it with a larger maxsize{full.below}"
     )
-    return QueueFull(message, **full.facts, waited=waited)
+    return QueueFull(message, **full._asdict(), waited=waited)
 
 
 def warn_of_wait_for_room(spec: PoolSpec, view: ControlView, number: int, waited: float) -> None:
     """A wait for room has become long: say what the queue is full of."""
     full = backlog(spec, view, number)
     message = "waited %.3g s so far: %s, and no room%s"
-    extra = full.facts | {"waited": waited}
+    extra = full._asdict() | {"waited": waited}
     queue_log.warning(message, waited, full.sentence, full.below, extra=extra)

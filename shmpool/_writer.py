@@ -98,7 +98,7 @@ class SlotFile(io.BufferedIOBase):
         with memoryview(self._lease) as whole, whole[: self._size] as written:
             larger._write_at(0, written)
         lease = cast("Lease", self._lease)  # a Borrow has no writer
-        if lease._mapping.spec.record is not None:
+        if lease._mapping.record is not None:
             larger.header.assign(lease.header.copy())
         lease._move(larger)
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from multiprocessing import current_process, util
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from numpy.typing import DTypeLike
-
-from shmpool import _audit, _core, _create, _leaks, _peek, _plan, _story, _survey, _touches
+from shmpool import _audit, _core, _create, _exits, _leaks, _peek, _plan, _story, _touches
 from shmpool._acquiring import acquire, fitting
 from shmpool._attachment import Attachment
 from shmpool._borrow import Borrow
@@ -24,10 +21,14 @@ from shmpool._reaper import Reaper
 from shmpool._right import Array
 from shmpool._segment import out_of_memory
 from shmpool._sizes import show_size
-from shmpool._statistics import PoolStatistics, Quarantined
 from shmpool._story import Transition
 from shmpool._ticket import Ticket
 from shmpool.errors import ArgumentError, LeasesAliveError, SizeError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+    from shmpool._statistics import PoolStatistics, Quarantined
 
 SPIN = 50e-6  # seconds: about what a sleep and a wake-up cost
 
@@ -60,8 +61,7 @@ class Pool(_core.PoolBase):
         self._queues: dict[str, Queue] = {}
         self._estate = estate
         self._pid = os.getpid()
-        # Runs when the pool is collected, and at the exit of this process (not of a forked child).
-        self._finish = util.Finalize(self, _close, args=(mapping, reaper, estate), exitpriority=10)
+        self._finish = _exits.when_gone(self, _close, mapping, reaper, estate)
 
     @classmethod
     def create(
@@ -215,6 +215,8 @@ class Pool(_core.PoolBase):
         `peek(ticket)` looks at one; `claim(ticket)` turns it into a lease, to be released or
         sent on.
         """
+        from shmpool import _survey  # noqa: PLC0415 - few ask: see `statistics`
+
         return _survey.quarantined(self._mapping)
 
     def history(self, slot: int) -> tuple[Transition, ...]:
@@ -276,6 +278,8 @@ class Pool(_core.PoolBase):
 
     def statistics(self) -> PoolStatistics:
         """A frozen snapshot of slots, queues and members, as of a moment ago."""
+        from shmpool import _survey  # noqa: PLC0415 - five dataclasses: their making takes 4 ms
+
         return _survey.pool_statistics(self._mapping.spec, self._mapping.view())
 
     def unlink(self) -> None:
@@ -307,7 +311,7 @@ class Pool(_core.PoolBase):
         self._queues.clear()
         leases = self._mapping.leases
         if leases:
-            slots = _survey.in_hand(self._mapping)
+            slots = self._mapping.in_hand()
             message = (
                 f"pool {self.name!r} was closed with {leases} leases or borrows in hand (slots "
                 f"{slots}): it is closed, and they stay usable, but release them first, or use "
@@ -342,6 +346,7 @@ class Pool(_core.PoolBase):
 def _found(
     spec: PoolSpec, spin: float, member_name: str
 ) -> tuple[Attachment, Reaper, _create.Estate]:
+    _exits.prepare()
     mapping, estate = _create.make(spec, spin, member_name)
     _leaks.note_founding(spec.name)
     try:
@@ -359,7 +364,7 @@ def _attach(kind: type[Pool], name: str, spin: float) -> Pool:
 
 
 def _own_name() -> str:
-    name = current_process().name
+    name = _exits.process_name()
     return name if name != "MainProcess" else Path(sys.argv[0]).name or "python"
 
 

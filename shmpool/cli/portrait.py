@@ -30,7 +30,7 @@ def pool(seen: Look) -> Values:
     return {
         "name": spec.name,
         "state": pool_state(seen),
-        "coordinator": asdict(spec.coordinator) | {"life": seen.coordinator},
+        "coordinator": spec.coordinator._asdict() | {"life": seen.coordinator},
         "pid_namespace": spec.pid_namespace,
         "uid": spec.uid,
         "created": spec.created_ns / 1e9,

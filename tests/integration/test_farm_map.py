@@ -123,7 +123,7 @@ def test_a_slow_reader_in_one_thread_is_no_error_in_another(farm: Farm, gate: Ga
     gate.open()
     reached.wait()
     dispatcher = farm._started()[2]
-    while shmpool._survey.in_hand(farm.pool._mapping) != list(range(6)):
+    while farm.pool._mapping.in_hand() != list(range(6)):
         dispatcher.collect()
         extra = farm.pool.acquire(timeout=0) if farm.pool.statistics().free else None
         kept += [extra] if extra else []

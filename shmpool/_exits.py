@@ -1,0 +1,67 @@
+"""The end of a process, foreseen: what it does at its exit, and what is removed if it is killed.
+
+multiprocessing has both, and brings some twenty modules along. They come with the first pool that
+is made; a program that only attaches does not wait for them, unless it has them already.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+
+def prepare() -> None:
+    """Import what `track` needs: where that fails, there is nothing yet to be left behind."""
+    from multiprocessing import resource_tracker, util  # noqa: F401, PLC0415
+
+
+def process_name() -> str:
+    """Name of this process, as multiprocessing knows it."""
+    if "multiprocessing.process" not in sys.modules:
+        return "MainProcess"  # any other has been started by it
+    from multiprocessing import current_process  # noqa: PLC0415
+
+    return current_process().name
+
+
+def when_gone(thing: object, finish: Callable[..., object], *args: object) -> Callable[[], Any]:
+    """Call `finish` when a thing is collected, or at the exit of this process (no forked child's).
+
+    What this returns does it now; it is done once.
+    """
+    if "multiprocessing.util" not in sys.modules:
+        return weakref.finalize(thing, _unless_forked, os.getpid(), finish, *args)
+    from multiprocessing import util  # noqa: PLC0415
+
+    # A child of multiprocessing runs nothing else at its exit; and who made a pool closes it
+    # before it waits for its children, who may be waiting for a slot.
+    return util.Finalize(thing, finish, args=args, exitpriority=10)
+
+
+def _unless_forked(pid: int, finish: Callable[..., object], *args: object) -> None:
+    if os.getpid() == pid:
+        finish(*args)
+
+
+def begin_tracking() -> None:
+    """Start the resource tracker, which may fail: before there is anything to track."""
+    from multiprocessing import resource_tracker  # noqa: PLC0415
+
+    resource_tracker.ensure_running()
+
+
+def track(name: str, kind: str) -> None:
+    """Have a name unlinked if this process is killed. `kind`: shared_memory or semaphore."""
+    from multiprocessing import resource_tracker  # noqa: PLC0415
+
+    resource_tracker.register(name, kind)
+
+
+def untrack(name: str, kind: str) -> None:
+    """Undo `track`: the name is gone."""
+    from multiprocessing import resource_tracker  # noqa: PLC0415
+
+    resource_tracker.unregister(name, kind)
