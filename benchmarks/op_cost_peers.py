@@ -24,32 +24,40 @@ def run(*, quick: bool) -> Outcome:
     peers, missing = all_peers.present([iceoryx.POLLING])
     with ExitStack() as stack:
         pool = stack.enter_context(Pool.create(slots=8, slot_size=SIZE))
-        loops = [batch(_lease, pool, turns), batch(_lease_array, pool, turns)]
+        leases = (_drop, _lease, _lease_array)
+        loops = [batch(lease, pool, turns) for lease in leases]
         if peers:
             sender = iceoryx.open_service(stack, SIZE, 8, events=False).sender(stack)
             publisher = sender.publisher
-            loans = (_loan, _loan_array, _loan_array_shortest)
+            loans = (_loan_drop, _loan, _loan_array, _loan_array_shortest)
             loops += [batch(loan, publisher, turns) for loan in loans]
         sides = interleave(rounds, *loops)
     return Outcome.of("op_cost_peers", _rows(*sides), f"means of {turns:,} in a row", *missing)
 
 
-def _rows(lease: Series, lease_array: Series, *loans: Series) -> list[Row]:
+def _rows(drop: Series, lease: Series, lease_array: Series, *loans: Series) -> list[Row]:
     rows = [
+        Row.of("pool.acquire(), dropped", drop, "ns"),
         Row.of("pool.acquire().release()", lease, "ns"),
         Row.of("the same, with lease.array()", lease_array, "ns"),
     ]
     if loans:
-        loan, loan_array, shortest = loans
+        loan_drop, loan, loan_array, shortest = loans
         rows += [
-            Row.of("iceoryx2: loan, delete", loan, "ns", compare(loan, lease),
+            Row.of("iceoryx2: loan, drop", loan_drop, "ns", compare(loan_drop, drop),
                    Target("ratio", at_least=8)),
+            Row.of("iceoryx2: loan, delete", loan, "ns", compare(loan, lease)),
             Row.of("iceoryx2: the same, with numpy.frombuffer()", loan_array, "ns",
                    compare(loan_array, lease_array), Target("ratio", at_least=5)),
             Row.of("iceoryx2: the same, by an address and ctypes", shortest, "ns",
                    compare(shortest, lease_array)),
         ]  # fmt: skip
     return rows
+
+
+def _drop(pool: Pool, turns: int) -> None:
+    for _turn in repeat(None, turns):
+        pool.acquire()
 
 
 def _lease(pool: Pool, turns: int) -> None:
@@ -62,6 +70,11 @@ def _lease_array(pool: Pool, turns: int) -> None:
         lease = pool.acquire()
         lease.array(SIZE, np.uint8)
         lease.release()
+
+
+def _loan_drop(publisher: Any, turns: int) -> None:
+    for _turn in repeat(None, turns):
+        publisher.loan_slice_uninit(SIZE)
 
 
 def _loan(publisher: Any, turns: int) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 
+@_core.own_methods
 class Borrow(Right, _core.BorrowBase):
     """The right to read a shared slot, until `release()`, `with` or collection.
 

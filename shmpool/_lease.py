@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 
+@_core.own_methods
 class Lease(Right, _core.LeaseBase):
     """The exclusive right to a slot, until `release()`, `with`, `put()`, `detach()` or collection.
 

@@ -54,6 +54,7 @@ class QueueOptions:
         )
 
 
+@_core.own_methods
 class Queue(_core.QueueBase):
     """A FIFO of slots, for any number of producers and consumers in any processes.
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 SPIN = 50e-6  # seconds: about what a sleep and a wake-up cost
 
 
+@_core.own_methods
 class Pool(_core.PoolBase):
     """A pool of slots in shared memory, made by `create` or joined by `attach`.
 

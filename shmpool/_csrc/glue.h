@@ -23,6 +23,7 @@
  *   spares.h    memory of objects, for the next ones
  *   bell.c      Bell: what wakes another member
  *   doorbell.c  Doorbell: what this one sleeps on, and the wait
+ *   methods.c   methods that a Python class has for its own
  *   site.c      where in the user's code we were called from
  *   story.c     notes of what happens to slots
  *   trace.c     ... for a tracer that listens
@@ -333,6 +334,7 @@ int module_add_queue(PyObject *module);
 int module_add_bell(PyObject *module);
 int module_add_doorbell(PyObject *module);
 int module_add_site(PyObject *module);
+int module_add_methods(PyObject *module);
 int module_add_touch(PyObject *module);
 int module_add_fence(PyObject *module);
 int module_add_handlers(PyObject *module);

@@ -80,7 +80,7 @@ PyMODINIT_FUNC PyInit__core(void)
                  module_add_borrow(module) == 0 &&
                  module_add_pool(module) == 0 && module_add_queue(module) == 0 &&
                  module_add_bell(module) == 0 && module_add_doorbell(module) == 0 &&
-                 module_add_site(module) == 0 &&
+                 module_add_site(module) == 0 && module_add_methods(module) == 0 &&
                  module_add_touch(module) == 0 && module_add_fence(module) == 0 &&
                  module_add_handlers(module) == 0 &&
                  module_add_story(module) == 0 &&
