@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from shmpool._dispatch import Dispatcher, Packed, Sent
+from shmpool._dispatch import Dispatcher, Sent
 from shmpool._envelope import Head
 from shmpool._lease import Lease
 from shmpool.errors import FarmError
@@ -26,7 +26,7 @@ class FutureDesk:
     def __init__(self, dispatcher: Dispatcher, open_result: Open, depth: int) -> None:
         self._dispatcher, self._open, self._depth = dispatcher, open_result, depth
         self._run = dispatcher.begin(thread=None)
-        self._waiting: deque[tuple[Packed, Future[Any]]] = deque()
+        self._waiting: deque[tuple[Sent, Future[Any]]] = deque()
         self._futures: dict[int, Future[Any]] = {}
         self._numbers = itertools.count()
         self._closing = False
@@ -87,7 +87,7 @@ class FutureDesk:
         if first is not None:
             self._send(*first)
 
-    def _sent(self, packed: Packed, future: Future[Any]) -> bool:
+    def _sent(self, packed: Sent, future: Future[Any]) -> bool:
         """Whether nothing is left to do for it: it is sent, cancelled, or cannot be sent."""
         if future.cancelled():
             _cancel(future)
@@ -104,7 +104,7 @@ class FutureDesk:
             self._futures[packed.index] = future
         return True
 
-    def _send(self, packed: Packed, future: Future[Any]) -> None:
+    def _send(self, packed: Sent, future: Future[Any]) -> None:
         if not future.set_running_or_notify_cancel():
             return
         self._futures[packed.index] = future

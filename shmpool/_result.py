@@ -29,13 +29,13 @@ class Result:
     __slots__ = ("__weakref__", "_farm", "_head", "_lease", "error", "job", "value")
 
     def __init__(
-        self, farm: Farm, lease: Lease | None, head: Head, sent: Sent,
+        self, farm: Farm, lease: Lease | None, head: Head, job: Any,
         value: Any, error: BaseException | None,
     ) -> None:  # fmt: skip
         self._farm = farm
         self._lease = lease
         self._head = head
-        self.job = sent.job
+        self.job = job
         self.value = value
         self.error = error  # with on_error="yield": why there is no frame
 
@@ -95,7 +95,7 @@ class Result:
 
     def __del__(self) -> None:
         """Of a loop that was left early, or a future's: its slot goes back when nobody looks."""
-        if hasattr(self, "_lease"):
+        if getattr(self, "_lease", None) is not None:
             self._end()
 
     def __enter__(self) -> Self:
