@@ -61,6 +61,9 @@ class Run:
                 self.arrived.popleft()[0].release()
 
 
+Arrived = tuple[Lease, Head, Sent]
+
+
 class Dispatcher:
     """Sends jobs and brings back their slots. Any thread may use it, each for runs of its own."""
 
@@ -224,19 +227,19 @@ class Dispatcher:
         """Whether `receive` would not have to wait, as far as can be told."""
         return bool(run.arrived or self._done.qsize())
 
-    def receive(self, run: Run) -> tuple[Lease, Head, Sent]:
+    def receive(self, run: Run) -> Arrived:
         """The next slot that comes back for this run. Blocks; raises FarmError if none will."""
-        while not run.arrived:
-            self._get_or_wait(run, _LOOK)
-        return self._next_of(run)
+        while True:
+            arrived = self.receive_within(run, _LOOK)
+            if arrived is not None:
+                return arrived
 
-    def receive_within(self, run: Run, seconds: float) -> tuple[Lease, Head, Sent] | None:
+    def receive_within(self, run: Run, seconds: float) -> Arrived | None:
         """As `receive`, but None when the time is up, or somewhat before."""
         if not run.arrived:
             self._get_or_wait(run, seconds)
-        return self._next_of(run) if run.arrived else None
-
-    def _next_of(self, run: Run) -> tuple[Lease, Head, Sent]:
+            if not run.arrived:
+                return None
         lease, head = run.arrived.popleft()
         sent = run.under_way.pop(head.number)
         if sent.parts:

@@ -28,6 +28,7 @@ from shmpool.errors import JobError
 
 # What the coordinator writes, and then what each worker writes over.
 _HEAD = struct.Struct("<IIQIIIIdQ16x")
+_ADDRESS = struct.Struct("<IIQI44x")  # a head of status PENDING, and all else 0
 _OUTCOME = struct.Struct("<IIIdQ")
 _OUTCOME_AT = 20
 
@@ -121,8 +122,7 @@ class Envelope:
         """Write a packed job into a slot, or the tickets of the slots that it is in."""
         count = len(tickets)
         body = struct.pack(f"<{count}Q", *tickets) if count else data
-        head = _HEAD.pack(run, len(data), index, count, 0, 0, 0, 0.0, 0)  # 0: PENDING
-        lease._write_at(self.at, head + body)
+        lease._write_at(self.at, _ADDRESS.pack(run, len(data), index, count) + body)
         lease._describe(description)
 
     def head(self, lease: Lease) -> Head:

@@ -10,12 +10,10 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from shmpool._dispatch import Dispatcher, Sent
-from shmpool._envelope import Head
-from shmpool._lease import Lease
+from shmpool._dispatch import Arrived, Dispatcher, Sent
 from shmpool.errors import FarmError
 
-Open = Callable[[Lease, Head, Sent], Any]
+Open = Callable[[Arrived], Any]
 
 _SOON = 0.1  # seconds between two looks for a slot that somebody else has given back
 
@@ -122,7 +120,7 @@ class FutureDesk:
         with self._news:  # whoever sends it has said by then whose it is
             future = self._futures.pop(arrived[1].number, None)
         try:
-            result = self._open(*arrived)
+            result = self._open(arrived)
         except BaseException as error:  # noqa: BLE001 - what the job raised
             if future is not None:
                 future.set_exception(error)

@@ -62,7 +62,7 @@ class Result:
     @property
     def array(self) -> np.ndarray[Any, Any]:
         """The frame, writable. Raises StaleTicketError when the result is over, and its error."""
-        return self._farm._envelope.array(self._held())
+        return self._farm._envelope.array(self._lease or self._held())
 
     def keep(self) -> Lease:
         """Take the lease of the frame: yours to read, put on, and release."""

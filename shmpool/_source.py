@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from shmpool._dispatch import Dispatcher, Run, Sent
-from shmpool._envelope import Head
-from shmpool._lease import Lease
+from shmpool._dispatch import Arrived, Dispatcher, Run, Sent
 
 
 class Drain:
@@ -32,7 +30,7 @@ class Source:
         self._dispatcher, self._run = dispatcher, run
         self._depth, self._most, self._drain = depth, most, drain
         self._jobs = enumerate(jobs)
-        self._arrived: dict[int, tuple[Lease, Head, Sent]] = {}
+        self._arrived: dict[int, Arrived] = {}
         self._error: Exception | None = None
         self._next = self._read()
 
@@ -47,7 +45,7 @@ class Source:
             self._error = error
             return None
 
-    def unordered(self) -> Iterator[tuple[Lease, Head, Sent]]:
+    def unordered(self) -> Iterator[Arrived]:
         """As they come."""
         run, receive = self._run, self._dispatcher.receive
         while self._send_what_fits():
@@ -55,7 +53,7 @@ class Source:
         if self._error is not None:
             raise self._error
 
-    def ordered(self) -> Iterator[tuple[Lease, Head, Sent]]:
+    def ordered(self) -> Iterator[Arrived]:
         """In the order of the jobs."""
         wanted, waiting = 0, self._arrived
         for arrived in self.unordered():

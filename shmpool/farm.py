@@ -14,11 +14,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from shmpool._crew import Crew
-from shmpool._dispatch import Dispatcher, Frame, Sent
-from shmpool._envelope import DONE, ArraySpec, Envelope, Head, Status
+from shmpool._dispatch import Arrived, Dispatcher, Frame
+from shmpool._envelope import DONE, ArraySpec, Envelope, Status
 from shmpool._farm_worker import Function, Stage
 from shmpool._futures import FutureDesk
-from shmpool._lease import Lease
 from shmpool._process import usable_cpus
 from shmpool._queue import QueueOptions
 from shmpool._remote import RemoteTraceback
@@ -225,7 +224,7 @@ class Farm:
                 depth=self._depth or slots, most=most, drain=self._drain,
             )  # fmt: skip
             for arrived in source.ordered() if ordered else source.unordered():
-                result = self._open(*arrived, yields=yields)
+                result = self._open(arrived, yields=yields)
                 del arrived
                 yield result
                 result._end()
@@ -258,7 +257,8 @@ class Farm:
         """
         self._drain.begun = True
 
-    def _open(self, lease: Lease, head: Head, sent: Sent, *, yields: bool) -> Result:
+    def _open(self, arrived: Arrived, *, yields: bool) -> Result:
+        lease, head, sent = arrived
         self._jobs += 1
         # Did its last worker die? Then the head is of an earlier stage, or of an earlier attempt.
         if lease.attempts:
