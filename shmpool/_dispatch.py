@@ -7,13 +7,13 @@ later jobs could take every slot and wait, in order, for one that has none.
 from __future__ import annotations
 
 import itertools
-import pickle
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pickle import HIGHEST_PROTOCOL, dumps
 from typing import Any
 
 from shmpool import _survey
@@ -118,7 +118,7 @@ class Dispatcher:
 
     def pack(self, index: int, job: Any) -> Sent:
         """A job, pickled, before there is a slot for it: an error then holds none."""
-        data = pickle.dumps(job, pickle.HIGHEST_PROTOCOL)
+        data = dumps(job, HIGHEST_PROTOCOL)
         if self._description:
             return Sent(index, job, data, 0, self._description)
         frame = self._frame(job)  # type: ignore[operator]

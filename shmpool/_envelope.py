@@ -88,14 +88,19 @@ class Envelope:
 
     def __init__(self, frame: ArraySpec | None, frame_bytes: int, room: int) -> None:
         self.frame = frame
+        self._frame_bytes = frame_bytes
         self.room = room
         self.at = _lines(frame_bytes)  # where the head is
         self._job_at = self.at + _HEAD.size
         self._outcome_at = self._job_at + room
         self._written_at = self.at + _OUTCOME_AT
-        # As numpy wants them: it would find out again for each job.
-        self._shape: Sequence[int] = frame.shape if frame else ()
-        self._dtype: np.dtype[Any] | None = np.dtype(frame.dtype) if frame else None
+        # The frame, writable. Read off the slot by the core itself, where it says all of the dtype.
+        self.array: Callable[[Lease], np.ndarray[Any, Any]] = Lease.array
+        if frame is not None and not _plain(np.dtype(frame.dtype)):
+            self.array = partial(_over, frame.shape, np.dtype(frame.dtype))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Envelope, (self.frame, self._frame_bytes, self.room)
 
     @property
     def slot_size(self) -> int:
@@ -129,12 +134,6 @@ class Envelope:
         """The head of a slot."""
         return _head(_HEAD.unpack_from(lease, self.at))
 
-    def array(self, lease: Lease) -> np.ndarray[Any, Any]:
-        """The frame, writable."""
-        if self._dtype is None:
-            return lease.array()
-        return np.ndarray(self._shape, self._dtype, lease._memory())
-
     def packed_job(self, lease: Lease, head: Head) -> bytes:
         """The job as it was packed, of one that is here."""
         return lease._read_at(self._job_at, head.job_length)
@@ -144,11 +143,9 @@ class Envelope:
         return struct.unpack_from(f"<{head.tickets}Q", lease, self._job_at)
 
     def outcome(self, lease: Lease, head: Head) -> Any:
-        """What became of the job: its value, or an exception with its traceback."""
-        length = head.outcome_length
-        if not length:
-            return None
-        return pickle.loads(lease._read_at(self._outcome_at, length))  # noqa: S301 - our worker's
+        """What became of the job, if not None: its value, or an exception with its traceback."""
+        data = lease._read_at(self._outcome_at, head.outcome_length)
+        return pickle.loads(data)  # noqa: S301 - our own worker's
 
     def fill(
         self, lease: Lease, head: Head, status: Status, outcome: Any, seconds: float, worker: int
@@ -175,6 +172,14 @@ class Envelope:
             f"write it to the frame, or create the Farm with job_size={len(data)}"
         )
         return Status.FAILED, pickle.dumps((JobError(message), ""))
+
+
+def _plain(dtype: np.dtype[Any]) -> bool:
+    return dtype.names is None and dtype.subdtype is None and dtype.metadata is None
+
+
+def _over(shape: Sequence[int], dtype: np.dtype[Any], lease: Lease) -> np.ndarray[Any, Any]:
+    return np.ndarray(shape, dtype, lease._memory())
 
 
 def _lines(nbytes: int) -> int:

@@ -50,6 +50,8 @@ class Source:
         run, receive = self._run, self._dispatcher.receive
         while self._send_what_fits():
             yield receive(run)
+            while run.arrived and self._plenty():
+                yield receive(run)
         if self._error is not None:
             raise self._error
 
@@ -63,12 +65,17 @@ class Source:
                 yield waiting.pop(wanted)
                 wanted += 1
 
+    def _plenty(self) -> bool:
+        """Whether there is so much to do that results come first.
+
+        Each job sent by itself would wake a worker by itself.
+        """
+        return 2 * len(self._run.under_way) > self._depth
+
     def _send_what_fits(self) -> bool:
         """Whether anything is under way then."""
         run, dispatcher, under_way = self._run, self._dispatcher, self._run.under_way
-        # Results first, as long as there is plenty to do: each job sent by itself would wake a
-        # worker by itself.
-        if 2 * len(under_way) > self._depth and dispatcher.anything_for(run):
+        if self._plenty() and dispatcher.anything_for(run):
             return True
         # One is the caller's.
         most = max(min(self._depth, self._most - len(self._arrived) - 1), 1)

@@ -264,7 +264,8 @@ class Farm:
         if lease.attempts:
             head = head._replace(status=Status.PENDING, attempts=lease.attempts)
         if head.status == DONE:
-            return Result(self, lease, head, sent.job, self._envelope.outcome(lease, head), None)
+            value = self._envelope.outcome(lease, head) if head.outcome_length else None
+            return Result(self, lease, head, sent.job, value, None)
         self._failed += 1
         crew = self._started()[1]
         error = failed(self._envelope, lease, head, sent, crew.death_of, self._job_timeout)
