@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from pickle import HIGHEST_PROTOCOL, dumps
 from typing import Any
 
@@ -111,17 +110,12 @@ class Dispatcher:
 
     # Sending.
 
-    @cached_property
-    def _description(self) -> bytes:
-        """Of every frame; b"": each has its own."""
-        return self._envelope.describe(self._frame) if isinstance(self._frame, ArraySpec) else b""
-
     def pack(self, index: int, job: Any) -> Sent:
         """A job, pickled, before there is a slot for it: an error then holds none."""
         data = dumps(job, HIGHEST_PROTOCOL)
-        if self._description:
-            return Sent(index, job, data, 0, self._description)
-        frame = self._frame(job)  # type: ignore[operator]
+        if isinstance(self._frame, ArraySpec):
+            return Sent(index, job, data, 0, self._envelope.description)
+        frame = self._frame(job)
         if not isinstance(frame, ArraySpec):
             raise TypeError(f"frame({job!r:.80}) returned {frame!r:.80}: it has to be an ArraySpec")
         needed = self._envelope.slot_size_for(frame)

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ from shmpool.errors import JobError
 _HEAD = struct.Struct("<IIQIIIIdQ16x")
 _ADDRESS = struct.Struct("<IIQI44x")  # a head of status PENDING, and all else 0
 _OUTCOME = struct.Struct("<IIIdQ")
-_OUTCOME_AT = 20
+_OUTCOME_AT = struct.calcsize("<IIQI")
 
 
 class Status(IntEnum):
@@ -94,7 +94,7 @@ class Envelope:
         self._job_at = self.at + _HEAD.size
         self._outcome_at = self._job_at + room
         self._written_at = self.at + _OUTCOME_AT
-        # The frame, writable. Read off the slot by the core itself, where it says all of the dtype.
+        # The frame, writable: as its slot is described, where that says all there is to the dtype.
         self.array: Callable[[Lease], np.ndarray[Any, Any]] = Lease.array
         if frame is not None and not _plain(np.dtype(frame.dtype)):
             self.array = partial(_over, frame.shape, np.dtype(frame.dtype))
@@ -119,6 +119,11 @@ class Envelope:
     def describe(frame: ArraySpec) -> bytes:
         """A frame's description, as slots hold it."""
         return _description.encode(_description.lengths(frame.shape), np.dtype(frame.dtype))
+
+    @cached_property
+    def description(self) -> bytes:
+        """Of the frame that all jobs have."""
+        return self.describe(self.frame) if self.frame is not None else b""
 
     def address(
         self, lease: Lease, run: int, index: int, data: bytes,

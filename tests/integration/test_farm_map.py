@@ -161,6 +161,21 @@ def test_slots_of_a_loop_that_was_left_are_found_by_the_next(farm: Farm, gate: G
         lease.release()
 
 
+def test_what_comes_back_for_a_loop_that_is_just_left_is_freed(farm: Farm, gate: Gate) -> None:
+    """Another thread had looked up whose it is, before the loop was left."""
+    dispatcher = farm._started()[2]
+    run = dispatcher.begin(thread=None)
+    dispatcher.send(run, dispatcher.pack(0, gate.path))
+    gate.wait_for_worker()
+    dispatcher.end(run)
+    dispatcher._runs[run.number] = run
+    gate.open()
+    while farm.pool.statistics().free < farm.pool.slots:
+        dispatcher.collect()
+    assert not run.arrived
+    del dispatcher._runs[run.number]
+
+
 def test_a_loop_left_by_break_needs_no_del(tmp_path: Path) -> None:
     """The loop's name still has the last result: it is readable, and close is no error."""
     with Farm(fill, SPEC, workers=1) as farm:
