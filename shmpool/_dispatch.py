@@ -26,6 +26,7 @@ from shmpool.pool import Pool
 
 Frame = ArraySpec | Callable[[Any], ArraySpec]
 
+_CLASS = 0  # of slots: a farm's pool has one size
 _LOOK = 1.0  # seconds between two looks at whether there is still something to wait for
 _SOON = 0.1  # likewise, where a slot that would do may stand among the results
 
@@ -37,7 +38,6 @@ class Sent:
     index: int
     job: Any
     data: bytes  # pickled; b"" once it is sent
-    nbytes: int  # of the slot that it needs, 0: any will do
     description: bytes
     slot: int = -1
     parts: Sequence[Lease] = ()  # the slots that the job itself is in, where it is big
@@ -68,6 +68,7 @@ class Dispatcher:
 
     def __init__(self, pool: Pool, envelope: Envelope, frame: Frame, crew: Crew) -> None:
         self._pool, self._envelope, self._frame, self._crew = pool, envelope, frame, crew
+        self._acquire: Callable[[int], Lease | None] = pool._mapping.try_acquire
         self._todo: Queue = pool.queue("todo")
         self._done: Queue = pool.queue("done")
         self._runs: dict[int, Run] = {}
@@ -114,19 +115,18 @@ class Dispatcher:
         """A job, pickled, before there is a slot for it: an error then holds none."""
         data = dumps(job, HIGHEST_PROTOCOL)
         if isinstance(self._frame, ArraySpec):
-            return Sent(index, job, data, 0, self._envelope.description)
+            return Sent(index, job, data, self._envelope.description)
         frame = self._frame(job)
         if not isinstance(frame, ArraySpec):
             raise TypeError(f"frame({job!r:.80}) returned {frame!r:.80}: it has to be an ArraySpec")
-        needed = self._envelope.slot_size_for(frame)
-        fitting(self._pool._spec, needed)
-        return Sent(index, job, data, needed, self._envelope.describe(frame))
+        fitting(self._pool._spec, self._envelope.slot_size_for(frame))
+        return Sent(index, job, data, self._envelope.describe(frame))
 
     def try_send(self, run: Run, packed: Sent) -> bool:
         """Send a job if there is a slot for it now."""
         if len(packed.data) > self._envelope.room:
             return self._send_big(run, packed, wait=False)
-        lease = self._slot_now(packed.nbytes)
+        lease = self._acquire(_CLASS)
         if lease is None:
             return False
         self._send(run, packed, lease)
@@ -138,7 +138,7 @@ class Dispatcher:
             with self._gathering:
                 self._send_big(run, packed, wait=True)
             return
-        self._send(run, packed, self._wait_for_slot(packed.nbytes))
+        self._send(run, packed, self._wait_for_slot())
 
     def _send(self, run: Run, packed: Sent, lease: Lease, tickets: Sequence[int] = ()) -> None:
         index = packed.index
@@ -160,9 +160,8 @@ class Dispatcher:
             raise SizeError(message, index=packed.index, needed=len(packed.data))
         leases: list[Lease] = []
         try:
-            for number in range(count + 1):
-                nbytes = size if number < count else packed.nbytes
-                lease = self._wait_for_slot(nbytes) if wait else self._slot_now(nbytes)
+            for _ in range(count + 1):
+                lease = self._wait_for_slot() if wait else self._acquire(_CLASS)
                 if lease is None:
                     return False
                 leases.append(lease)
@@ -175,15 +174,10 @@ class Dispatcher:
             _release_all(leases)
         return True
 
-    def _slot_now(self, nbytes: int) -> Lease | None:
-        number = fitting(self._pool._spec, nbytes) if nbytes else 0
-        lease: Lease | None = self._pool._mapping.try_acquire(number)
-        return lease
-
-    def _wait_for_slot(self, nbytes: int) -> Lease:
+    def _wait_for_slot(self) -> Lease:
         """No job is under way and no slot is free: others have them, or the caller keeps them."""
         while True:
-            lease = acquire_or_none(self._pool._mapping, nbytes, _SOON)
+            lease = acquire_or_none(self._pool._mapping, None, _SOON)
             if lease is not None:
                 return lease
             self.collect()
