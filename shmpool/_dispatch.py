@@ -123,7 +123,7 @@ class Dispatcher:
         return Sent(index, job, data, self._envelope.describe(frame))
 
     def try_send(self, run: Run, packed: Sent) -> bool:
-        """Send a job if there is a slot for it now."""
+        """Send a job if there is a slot for it now. Wakes nobody: `wake` is to follow."""
         if len(packed.data) > self._envelope.room:
             return self._send_big(run, packed, wait=False)
         lease = self._acquire(_CLASS)
@@ -132,20 +132,27 @@ class Dispatcher:
         self._send(run, packed, lease)
         return True
 
+    def wake(self, jobs: int) -> None:
+        """Workers that sleep, for so many jobs that were sent."""
+        self._todo._wake(jobs)
+
     def send(self, run: Run, packed: Sent) -> None:
-        """Send a job, waiting for a slot. Raises FarmError if there is none to wait for."""
+        """Send a job, waiting for a slot. Raises FarmError if there is none to wait for.
+
+        Wakes nobody: `wake` is to follow.
+        """
         if len(packed.data) > self._envelope.room:
             with self._gathering:
                 self._send_big(run, packed, wait=True)
-            return
-        self._send(run, packed, self._wait_for_slot())
+        else:
+            self._send(run, packed, self._wait_for_slot())
 
     def _send(self, run: Run, packed: Sent, lease: Lease, tickets: Sequence[int] = ()) -> None:
         index = packed.index
         self._envelope.address(lease, run.number, index, packed.data, packed.description, tickets)
         packed.data, packed.slot = b"", lease.slot
         run.under_way[index] = packed
-        self._todo.put(lease)
+        self._todo._put_quietly(lease)
 
     def _send_big(self, run: Run, packed: Sent, *, wait: bool) -> bool:
         """The job goes into shared slots of its own, and their tickets to where it would be."""

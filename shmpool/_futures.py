@@ -95,6 +95,7 @@ class FutureDesk:
         try:
             if not self._dispatcher.try_send(self._run, packed):
                 return False
+            self._dispatcher.wake(1)
         except Exception as error:  # noqa: BLE001 - of this job alone
             _fail(future, error)
             return True
@@ -108,6 +109,7 @@ class FutureDesk:
         self._futures[packed.index] = future
         try:
             self._dispatcher.send(self._run, packed)
+            self._dispatcher.wake(1)
         except Exception as error:  # noqa: BLE001 - likewise
             self._futures.pop(packed.index).set_exception(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,18 +18,25 @@ class Drain:
         self.begun = False
 
 
+# Where the next job is there at once. Others may block: who sleeps is told of each job before.
+_AT_HAND = (list, tuple, range, deque, dict, set, frozenset)
+_SMALL = 4096  # bytes: jobs that take no time to be pickled, as far as can be told
+
+
 class Source:
     """Sends jobs in order until there are no more or it is to drain.
 
     At most `depth` at a time, and so many that it has `most` slots, those of results included.
+    While more than `plenty` are under way, results come first.
     """
 
     def __init__(
         self, dispatcher: Dispatcher, run: Run, jobs: Iterable[Any],
-        *, depth: int, most: int, drain: Drain,
+        *, depth: int, most: int, plenty: int, drain: Drain,
     ) -> None:  # fmt: skip
         self._dispatcher, self._run = dispatcher, run
-        self._depth, self._most, self._drain = depth, most, drain
+        self._depth, self._most, self._plenty, self._drain = depth, most, plenty, drain
+        self._at_hand = type(jobs) in _AT_HAND
         self._jobs = enumerate(jobs)
         self._arrived: dict[int, Arrived] = {}
         self._error: Exception | None = None
@@ -50,7 +58,7 @@ class Source:
         run, receive = self._run, self._dispatcher.receive
         while self._send_what_fits():
             yield receive(run)
-            while run.arrived and self._plenty():
+            while run.arrived and len(run.under_way) > self._plenty:
                 yield receive(run)
         if self._error is not None:
             raise self._error
@@ -65,30 +73,36 @@ class Source:
                 yield waiting.pop(wanted)
                 wanted += 1
 
-    def _plenty(self) -> bool:
-        """Whether there is so much to do that results come first.
-
-        Each job sent by itself would wake a worker by itself.
-        """
-        return 2 * len(self._run.under_way) > self._depth
-
     def _send_what_fits(self) -> bool:
         """Whether anything is under way then."""
-        run, dispatcher, under_way = self._run, self._dispatcher, self._run.under_way
-        if self._plenty() and dispatcher.anything_for(run):
+        run, under_way = self._run, self._run.under_way
+        # Results first, and then many jobs: each that is sent by itself wakes a worker by itself.
+        if len(under_way) > self._plenty and self._dispatcher.anything_for(run):
             return True
         # One is the caller's.
         most = max(min(self._depth, self._most - len(self._arrived) - 1), 1)
+        unheard = 0  # jobs that sleeping workers are not told of yet
         while self._next is not None and len(under_way) < most:
-            if self._drain.begun:
-                self._next = None
+            soon = self._at_hand and len(self._next.data) <= _SMALL
+            if not self._send_next(self._next):
                 break
-            if not under_way:
-                dispatcher.send(run, self._next)
-            elif not dispatcher.try_send(run, self._next):
-                break
+            unheard += 1
+            if not soon:
+                self._dispatcher.wake(unheard)
+                unheard = 0
             self._next = self._read()
+        if unheard:
+            self._dispatcher.wake(unheard)
         return bool(under_way)
+
+    def _send_next(self, job: Sent) -> bool:
+        if self._drain.begun:
+            self._next = None
+            return False
+        if self._run.under_way:
+            return self._dispatcher.try_send(self._run, job)
+        self._dispatcher.send(self._run, job)
+        return True
 
     def forget(self) -> None:
         """Free what has arrived and nobody will look at."""

@@ -216,12 +216,14 @@ class Farm:
         slots = pool.slots
         # A loop inside this one, or a future, needs a slot too; where they are few, workers first.
         most = slots - 1 if slots > self.workers + 1 else slots
+        depth = self._depth or slots
+        plenty = max(depth // 4, self.workers + 1)  # one for each worker, and one that waits
         run = dispatcher.begin(thread=threading.get_ident())
         source = result = None
         try:
             source = Source(
                 dispatcher, run, jobs,
-                depth=self._depth or slots, most=most, drain=self._drain,
+                depth=depth, most=most, plenty=plenty, drain=self._drain,
             )  # fmt: skip
             for arrived in source.ordered() if ordered else source.unordered():
                 result = self._open(arrived, yields=yields)
