@@ -6,11 +6,13 @@ later jobs could take every slot and wait, in order, for one that has none.
 
 from __future__ import annotations
 
-import pickle
+import itertools
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pickle import HIGHEST_PROTOCOL, dumps
 from typing import Any
 
 from shmpool._acquiring import acquire_or_none, fitting
@@ -23,18 +25,21 @@ from shmpool.pool import Pool
 
 Frame = ArraySpec | Callable[[Any], ArraySpec]
 
+_CLASS = 0  # of slots: a farm's pool has one size
 _LOOK = 1.0  # seconds between two looks at whether there is still something to wait for
 _SOON = 0.1  # likewise, where a slot that would do may stand among the results
 
 
 @dataclass(slots=True)
 class Sent:
-    """A job that is under way."""
+    """A job that is ready to be sent, and then under way."""
 
     index: int
     job: Any
-    slot: int
-    parts: list[Lease]  # the slots that the job itself is in, where it is big
+    data: bytes  # pickled; b"" once it is sent
+    description: bytes
+    slot: int = -1
+    parts: Sequence[Lease] = ()  # the slots that the job itself is in, where it is big
 
 
 @dataclass(slots=True)
@@ -45,17 +50,16 @@ class Run:
     thread: int | None  # whose loop it is; None: results do not wait for anybody's next step
     under_way: dict[int, Sent] = field(default_factory=dict)
     arrived: deque[tuple[Lease, Head]] = field(default_factory=deque)
+    ended: bool = False
+
+    def forget(self) -> None:
+        """Free what has arrived and nobody will look at."""
+        with suppress(IndexError):
+            while True:  # whoever brings more meanwhile does this, too
+                self.arrived.popleft()[0].release()
 
 
-@dataclass(slots=True)
-class Packed:
-    """A job that is ready to be sent."""
-
-    index: int
-    job: Any
-    data: bytes
-    nbytes: int  # of the slot that it needs
-    description: bytes | None
+Arrived = tuple[Lease, Head, Sent]
 
 
 class Dispatcher:
@@ -63,31 +67,30 @@ class Dispatcher:
 
     def __init__(self, pool: Pool, envelope: Envelope, frame: Frame, crew: Crew) -> None:
         self._pool, self._envelope, self._frame, self._crew = pool, envelope, frame, crew
+        self._acquire: Callable[[int], Lease | None] = pool._mapping.try_acquire
         self._todo: Queue = pool.queue("todo")
         self._done: Queue = pool.queue("done")
         self._runs: dict[int, Run] = {}
-        self._last = 0
-        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
         self._gathering = threading.Lock()  # two that each have half of what they need never end
-        self._news = threading.Condition()
+        self._electing = threading.Lock()
         self._leader: int | None = None  # the thread that gets for all
+        self._followers = 0  # threads that wait for its news
+        self._news = threading.Condition()
 
     def begin(self, thread: int | None) -> Run:
         """A new source of jobs."""
-        with self._lock:
-            self._last += 1
-            run = self._runs[self._last] = Run(self._last, thread)
+        run = Run(next(self._numbers), thread)
+        self._runs[run.number] = run
         return run
 
     def end(self, run: Run) -> None:
         """Free what has arrived and nobody will look at; the rest when it is collected."""
-        with self._lock:
-            self._runs.pop(run.number, None)
+        self._runs.pop(run.number, None)
         self._take_back()
         self.collect()
-        for lease, _head in run.arrived:
-            lease.release()
-        run.arrived.clear()
+        run.ended = True  # first: see _hand_over
+        run.forget()
         for sent in run.under_way.values():
             _release_all(sent.parts)
 
@@ -107,47 +110,50 @@ class Dispatcher:
 
     # Sending.
 
-    def pack(self, index: int, job: Any) -> Packed:
+    def pack(self, index: int, job: Any) -> Sent:
         """A job, pickled, before there is a slot for it: an error then holds none."""
-        data = pickle.dumps(job, pickle.HIGHEST_PROTOCOL)
+        data = dumps(job, HIGHEST_PROTOCOL)
         if isinstance(self._frame, ArraySpec):
-            return Packed(index, job, data, 0, None)
+            return Sent(index, job, data, self._envelope.description)
         frame = self._frame(job)
         if not isinstance(frame, ArraySpec):
             raise TypeError(f"frame({job!r:.80}) returned {frame!r:.80}: it has to be an ArraySpec")
-        needed = self._envelope.slot_size(frame.nbytes)
-        fitting(self._pool._spec, needed)
-        return Packed(index, job, data, needed, self._envelope.describe(frame))
+        fitting(self._pool._spec, self._envelope.slot_size_for(frame))
+        return Sent(index, job, data, self._envelope.describe(frame))
 
-    def try_send(self, run: Run, packed: Packed) -> bool:
-        """Send a job if there is a slot for it now."""
+    def try_send(self, run: Run, packed: Sent) -> bool:
+        """Send a job if there is a slot for it now. Wakes nobody: `wake` is to follow."""
         if len(packed.data) > self._envelope.room:
             return self._send_big(run, packed, wait=False)
-        number = fitting(self._pool._spec, packed.nbytes) if packed.nbytes else 0
-        lease: Lease | None = self._pool._mapping.try_acquire(number)
+        lease = self._acquire(_CLASS)
         if lease is None:
             return False
-        self._send(run, packed, lease, [])
+        self._send(run, packed, lease)
         return True
 
-    def send(self, run: Run, packed: Packed) -> None:
-        """Send a job, waiting for a slot. Raises FarmError if there is none to wait for."""
+    def wake(self, jobs: int) -> None:
+        """Workers that sleep, for so many jobs that were sent."""
+        self._todo._wake(jobs)
+
+    def send(self, run: Run, packed: Sent) -> None:
+        """Send a job, waiting for a slot. Raises FarmError if there is none to wait for.
+
+        Wakes nobody: `wake` is to follow.
+        """
         if len(packed.data) > self._envelope.room:
             with self._gathering:
                 self._send_big(run, packed, wait=True)
-            return
-        self._send(run, packed, self._wait_for_slot(packed.nbytes), [])
+        else:
+            self._send(run, packed, self._wait_for_slot())
 
-    def _send(self, run: Run, packed: Packed, lease: Lease, parts: list[Lease]) -> None:
-        tickets = [int(part.share()) for part in parts]
-        self._envelope.address(
-            lease, run.number, packed.index, packed.data,
-            tickets=tickets, description=packed.description,
-        )  # fmt: skip
-        run.under_way[packed.index] = Sent(packed.index, packed.job, lease.slot, parts)
-        self._todo.put(lease)
+    def _send(self, run: Run, packed: Sent, lease: Lease, tickets: Sequence[int] = ()) -> None:
+        index = packed.index
+        self._envelope.address(lease, run.number, index, packed.data, packed.description, tickets)
+        packed.data, packed.slot = b"", lease.slot
+        run.under_way[index] = packed
+        self._todo._put_quietly(lease)
 
-    def _send_big(self, run: Run, packed: Packed, *, wait: bool) -> bool:
+    def _send_big(self, run: Run, packed: Sent, *, wait: bool) -> bool:
         """The job goes into shared slots of its own, and their tickets to where it would be."""
         size = self._pool.slot_size
         count = -(-len(packed.data) // size)
@@ -160,29 +166,24 @@ class Dispatcher:
             raise SizeError(message, index=packed.index, needed=len(packed.data))
         leases: list[Lease] = []
         try:
-            for number in range(count + 1):
-                nbytes = size if number < count else packed.nbytes
-                lease = self._wait_for_slot(nbytes) if wait else self._slot_now(nbytes)
+            for _ in range(count + 1):
+                lease = self._wait_for_slot() if wait else self._acquire(_CLASS)
                 if lease is None:
                     return False
                 leases.append(lease)
             for number, part in enumerate(leases[:count]):
                 part._write_at(0, packed.data[number * size : (number + 1) * size])
             lease = leases.pop()
-            parts, leases = leases, []
-            self._send(run, packed, lease, parts)
+            packed.parts, leases = leases, []
+            self._send(run, packed, lease, [int(part.share()) for part in packed.parts])
         finally:
             _release_all(leases)
         return True
 
-    def _slot_now(self, nbytes: int) -> Lease | None:
-        lease: Lease | None = self._pool._mapping.try_acquire(fitting(self._pool._spec, nbytes))
-        return lease
-
-    def _wait_for_slot(self, nbytes: int) -> Lease:
+    def _wait_for_slot(self) -> Lease:
         """No job is under way and no slot is free: others have them, or the caller keeps them."""
         while True:
-            lease = acquire_or_none(self._pool._mapping, nbytes, _SOON)
+            lease = acquire_or_none(self._pool._mapping, None, _SOON)
             if lease is not None:
                 return lease
             self.collect()
@@ -218,39 +219,45 @@ class Dispatcher:
 
     def anything_for(self, run: Run) -> bool:
         """Whether `receive` would not have to wait, as far as can be told."""
-        return bool(run.arrived) or not self._done.empty()
+        return bool(run.arrived or self._done.qsize())
 
-    def receive(self, run: Run) -> tuple[Lease, Head, Sent]:
+    def receive(self, run: Run) -> Arrived:
         """The next slot that comes back for this run. Blocks; raises FarmError if none will."""
         while True:
             arrived = self.receive_within(run, _LOOK)
             if arrived is not None:
                 return arrived
 
-    def receive_within(self, run: Run, seconds: float) -> tuple[Lease, Head, Sent] | None:
+    def receive_within(self, run: Run, seconds: float) -> Arrived | None:
         """As `receive`, but None when the time is up, or somewhat before."""
         if not run.arrived:
             self._get_or_wait(run, seconds)
-        if not run.arrived:
-            return None
+            if not run.arrived:
+                return None
         lease, head = run.arrived.popleft()
         sent = run.under_way.pop(head.number)
-        _release_all(sent.parts)
-        self._crew.progress()
+        if sent.parts:
+            _release_all(sent.parts)
         return lease, head, sent
 
     def _get_or_wait(self, run: Run, seconds: float) -> None:
         """One thread gets, for all; the others wait for its news, not for its place."""
         try:
-            with self._news:
-                if not self._leads():
-                    if not run.arrived:
-                        self._news.wait(seconds)
-                    return
-            if not run.arrived:
-                self._get_one(seconds)
+            if not self._leads():
+                self._follow(run, seconds)
+            elif not run.arrived:
+                self._get_some(seconds)
         finally:
             self._step_down()
+
+    def _follow(self, run: Run, seconds: float) -> None:
+        with self._news:
+            self._followers += 1  # first: whoever steps down after our look tells us
+            try:
+                if self._leader is not None and not run.arrived:
+                    self._news.wait(seconds)
+            finally:
+                self._followers -= 1
 
     def collect(self) -> None:
         """Take what is back, for all: what nobody waits for any more is free. Does not block.
@@ -258,26 +265,26 @@ class Dispatcher:
         If another thread gets for all, it does this.
         """
         try:
-            with self._news:
-                leads = self._leads()
-            while leads and (lease := self._done._try_get()) is not None:
-                self._hand_over(lease)
+            if self._leads():
+                self._hand_over(self._done._try_get())
         finally:
             self._step_down()
 
     def _leads(self) -> bool:
         me = threading.get_ident()
-        if self._leader is None:
-            self._leader = me
-        return self._leader == me
+        with self._electing:
+            if self._leader is None:
+                self._leader = me
+            return self._leader == me
 
     def _step_down(self) -> None:
         if self._leader == threading.get_ident():
-            with self._news:
-                self._leader = None
-                self._news.notify_all()
+            self._leader = None
+            if self._followers:
+                with self._news:
+                    self._news.notify_all()
 
-    def _get_one(self, seconds: float) -> None:
+    def _get_some(self, seconds: float) -> None:
         try:
             lease = self._done.get(timeout=seconds)
         except QueueEmpty:
@@ -285,22 +292,26 @@ class Dispatcher:
         except QueueClosedError:
             raise self._crew.failure() from None
         self._hand_over(lease)
-        # What else is there comes under the same lead, which costs more than the slots do.
-        while (more := self._done._try_get()) is not None:
-            self._hand_over(more)
 
-    def _hand_over(self, lease: Lease) -> None:
-        head = self._envelope.head(lease)
-        with self._lock:
-            run = self._runs.get(head.run)
-            if run is not None:
+    def _hand_over(self, lease: Lease | None) -> None:
+        """A slot, and all others that are back: one lead for all."""
+        if lease is not None:
+            self._crew.progress()
+        head_of, runs, next_one = self._envelope.head, self._runs, self._done._try_get
+        while lease is not None:
+            head = head_of(lease)
+            run = runs.get(head.run)
+            if run is None:
+                lease.release()  # of a loop that was left before its end
+            else:
                 run.arrived.append((lease, head))
-                return
-        lease.release()  # of a loop that was left before its end
+                # Left just now? Either its end sees what we append, or we see its end.
+                if run.ended:
+                    run.forget()
+            lease = next_one()
 
 
-def _release_all(leases: list[Lease]) -> None:
+def _release_all(leases: Sequence[Lease]) -> None:
     for lease in leases:
         if lease.live:
             lease.release()
-    leases.clear()

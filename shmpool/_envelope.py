@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 import pickle
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,8 +26,11 @@ from shmpool._lease import Lease
 from shmpool._remote import failure
 from shmpool.errors import JobError
 
+# What the coordinator writes, and then what each worker writes over.
 _HEAD = struct.Struct("<IIQIIIIdQ16x")
-_TICKET = struct.Struct("<Q")
+_ADDRESS = struct.Struct("<IIQI44x")  # a head of status PENDING, and all else 0
+_OUTCOME = struct.Struct("<IIIdQ")
+_OUTCOME_AT = struct.calcsize("<IIQI")
 
 
 class Status(IntEnum):
@@ -38,18 +41,25 @@ class Status(IntEnum):
     FAILED = 2
 
 
-class Head(NamedTuple):
-    """The line between frame and job: written by the coordinator, then by each worker."""
+DONE = Status.DONE  # to look a member up in its enum takes longer than to use it
 
-    status: int
+
+class Head(NamedTuple):
+    """The line between frame and job: written by the coordinator, its end then by each worker."""
+
     run: int  # which call of map
-    number: int  # which job of it
     job_length: int
-    outcome_length: int  # 0 stands for None
+    number: int  # which job of it
     tickets: int  # how many slots the job is in, 0: it is here
+    status: int
+    outcome_length: int  # 0 stands for None
     attempts: int  # including the one that succeeded
     seconds: float  # in functions, of all stages
     worker: int  # pid of the last
+
+
+# Head._make, less the count of what a Struct has counted.
+_head: Callable[[tuple[Any, ...]], Head] = partial(tuple.__new__, Head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,91 +79,91 @@ class ArraySpec:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-@dataclass(frozen=True)
 class Envelope:
-    """Reads and writes the parts of a farm's slot."""
+    """Reads and writes the parts of a farm's slot.
 
-    frame: ArraySpec | None  # None: each job has its own
-    room: int  # bytes for a pickled job, and as many for an outcome
+    frame: what all jobs have; None: each job has its own, of up to frame_bytes. room: bytes for a
+    pickled job, and as many for an outcome.
+    """
 
-    @cached_property
-    def tail(self) -> int:
-        """Bytes behind the frame."""
+    def __init__(self, frame: ArraySpec | None, frame_bytes: int, room: int) -> None:
+        self.frame = frame
+        self._frame_bytes = frame_bytes
+        self.room = room
+        self.at = _lines(frame_bytes)  # where the head is
+        self._job_at = self.at + _HEAD.size
+        self._outcome_at = self._job_at + room
+        self._written_at = self.at + _OUTCOME_AT
+        # The frame, writable: as its slot is described, where that says all there is to the dtype.
+        self.array: Callable[[Lease], np.ndarray[Any, Any]] = Lease.array
+        if frame is not None and not _plain(np.dtype(frame.dtype)):
+            self.array = partial(_over, frame.shape, np.dtype(frame.dtype))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Envelope, (self.frame, self._frame_bytes, self.room)
+
+    @property
+    def slot_size(self) -> int:
+        """Bytes of a slot."""
+        return self.at + self._tail
+
+    @property
+    def _tail(self) -> int:
         return _HEAD.size + 2 * self.room
 
-    def slot_size(self, frame_bytes: int) -> int:
-        """Bytes of a slot for a frame of so many."""
-        return -(-frame_bytes // _core.LINE) * _core.LINE + self.tail
-
-    @cached_property
-    def _description(self) -> bytes:
-        return self.describe(self.frame) if self.frame is not None else b""
+    def slot_size_for(self, frame: ArraySpec) -> int:
+        """Bytes of a slot that would do for a frame."""
+        return _lines(frame.nbytes) + self._tail
 
     @staticmethod
     def describe(frame: ArraySpec) -> bytes:
         """A frame's description, as slots hold it."""
         return _description.encode(_description.lengths(frame.shape), np.dtype(frame.dtype))
 
+    @cached_property
+    def description(self) -> bytes:
+        """Of the frame that all jobs have."""
+        return self.describe(self.frame) if self.frame is not None else b""
+
     def address(
         self, lease: Lease, run: int, index: int, data: bytes,
-        *, tickets: Sequence[int] = (), description: bytes | None = None,
+        description: bytes, tickets: Sequence[int] = (),
     ) -> None:  # fmt: skip
         """Write a packed job into a slot, or the tickets of the slots that it is in."""
-        length = len(data)
-        body = b"".join(map(_TICKET.pack, tickets)) if tickets else data
-        with memoryview(lease) as view:
-            at = len(view) - self.tail
-            head = (Status.PENDING, run, index, length, 0, len(tickets), 0, 0.0, 0)
-            _HEAD.pack_into(view, at, *head)
-            at += _HEAD.size
-            view[at : at + len(body)] = body
-        lease._describe(description or self._description)
+        count = len(tickets)
+        body = struct.pack(f"<{count}Q", *tickets) if count else data
+        lease._write_at(self.at, _ADDRESS.pack(run, len(data), index, count) + body)
+        lease._describe(description)
 
     def head(self, lease: Lease) -> Head:
         """The head of a slot."""
-        with memoryview(lease) as view:
-            return Head._make(_HEAD.unpack_from(view, len(view) - self.tail))
+        return _head(_HEAD.unpack_from(lease, self.at))
 
-    def write_head(self, lease: Lease, head: Head) -> None:
-        """Replace it."""
-        with memoryview(lease) as view:
-            _HEAD.pack_into(view, len(view) - self.tail, *head)
+    def packed_job(self, lease: Lease, head: Head) -> bytes:
+        """The job as it was packed, of one that is here."""
+        return lease._read_at(self._job_at, head.job_length)
 
-    def array(self, lease: Lease) -> np.ndarray[Any, Any]:
-        """The frame, writable."""
-        if self.frame is None:
-            return lease.array()
-        return np.ndarray(self.frame.shape, self.frame.dtype, buffer=lease._memory())
-
-    def packed_job(self, lease: Lease, head: Head) -> bytes | tuple[int, ...]:
-        """The job as it was packed, or the tickets of the slots that it is in."""
-        with memoryview(lease) as view:
-            at = len(view) - self.tail + _HEAD.size
-            if not head.tickets:
-                return bytes(view[at : at + head.job_length])
-            return struct.unpack_from(f"<{head.tickets}Q", view, at)
+    def tickets(self, lease: Lease, head: Head) -> tuple[int, ...]:
+        """Of the slots that the job is in."""
+        return struct.unpack_from(f"<{head.tickets}Q", lease, self._job_at)
 
     def outcome(self, lease: Lease, head: Head) -> Any:
-        """What became of the job: its value, or an exception with its traceback."""
-        if not head.outcome_length:
-            return None
-        with memoryview(lease) as view:
-            at = len(view) - self.room
-            return pickle.loads(view[at : at + head.outcome_length])  # noqa: S301 - our worker's
+        """What became of the job, if not None: its value, or an exception with its traceback."""
+        data = lease._read_at(self._outcome_at, head.outcome_length)
+        return pickle.loads(data)  # noqa: S301 - our own worker's
 
-    def fill(self, lease: Lease, head: Head, status: Status, outcome: Any) -> Head:
-        """Write what became of the job: the head as it is now."""
-        if outcome is None and status is Status.DONE:
-            done = head._replace(status=status)  # an earlier stage may have left a value
-            self.write_head(lease, done)
-            return done
-        status, data = self._packed_outcome(status, outcome)
-        done = head._replace(status=status, outcome_length=len(data))
-        with memoryview(lease) as view:
-            at = len(view) - self.room
-            view[at : at + len(data)] = data
-            _HEAD.pack_into(view, len(view) - self.tail, *done)
-        return done
+    def fill(
+        self, lease: Lease, head: Head, status: Status, outcome: Any, seconds: float, worker: int
+    ) -> Status:
+        """Write what became of the job, who did it and how long it took: what it is now."""
+        length = head.outcome_length  # an earlier stage may have left a value
+        if outcome is not None or status is not DONE:
+            status, data = self._packed_outcome(status, outcome)
+            lease._write_at(self._outcome_at, data)
+            length = len(data)
+        attempts = lease.attempts + 1
+        _OUTCOME.pack_into(lease, self._written_at, status, length, attempts, seconds, worker)
+        return status
 
     def _packed_outcome(self, status: Status, outcome: Any) -> tuple[Status, bytes]:
         try:
@@ -167,3 +177,16 @@ class Envelope:
             f"write it to the frame, or create the Farm with job_size={len(data)}"
         )
         return Status.FAILED, pickle.dumps((JobError(message), ""))
+
+
+def _plain(dtype: np.dtype[Any]) -> bool:
+    return dtype.names is None and dtype.subdtype is None and dtype.metadata is None
+
+
+def _over(shape: Sequence[int], dtype: np.dtype[Any], lease: Lease) -> np.ndarray[Any, Any]:
+    return np.ndarray(shape, dtype, lease._memory())
+
+
+def _lines(nbytes: int) -> int:
+    """Rounded up: what stands behind is aligned."""
+    return -(-nbytes // _core.LINE) * _core.LINE

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing import current_process
 from typing import Any
 
-from shmpool._envelope import Envelope, Head, Status
+from shmpool._envelope import DONE, Envelope, Head, Status
 from shmpool._lease import Lease
 from shmpool._relay import Outlet
 from shmpool._remote import failure
@@ -77,6 +77,7 @@ class _Worker:
     def __init__(self, pool: Pool, stage: Stage, envelope: Envelope, outlet: Outlet) -> None:
         self._pool = pool
         self._stage = stage
+        self._function = stage.function
         self._envelope = envelope
         self._outlet = outlet
         self._pid = os.getpid()
@@ -89,7 +90,7 @@ class _Worker:
         for lease in pool.queue(stage.source):
             status = self._do(lease)
             # Whatever of the frame the function kept is fenced off by this.
-            (target if status is Status.DONE else done).put(lease)
+            (target if status is DONE else done).put(lease)
             left -= 1
             if left == 0:
                 return
@@ -98,25 +99,24 @@ class _Worker:
         """Do the job of a slot, in the slot."""
         envelope, outlet = self._envelope, self._outlet
         head = envelope.head(lease)
-        outlet.job = f"job {head.number}"
+        outlet.number = head.number
         began = time.perf_counter()
         try:
-            job = self._job(lease, head)
-            outcome = self._stage.function(job, envelope.array(lease))
-            status = Status.DONE
+            outcome = self._function(self._job(lease, head), envelope.array(lease))
+            status = DONE
         except BaseException as error:  # noqa: BLE001 - a job's sys.exit() too goes to its owner
             outcome, status = failure(error), Status.FAILED
         seconds = head.seconds + time.perf_counter() - began
-        head = head._replace(worker=self._pid, seconds=seconds, attempts=lease.attempts + 1)
-        done = envelope.fill(lease, head, status, outcome)
+        status = envelope.fill(lease, head, status, outcome, seconds, self._pid)
         outlet.flush()
-        return Status(done.status)
+        return status
 
     def _job(self, lease: Lease, head: Head) -> Any:
-        packed = self._envelope.packed_job(lease, head)
-        if isinstance(packed, bytes):
-            return pickle.loads(packed)  # noqa: S301 - our own coordinator wrote it
+        if not head.tickets:
+            # Our own coordinator wrote it.
+            return pickle.loads(self._envelope.packed_job(lease, head))  # noqa: S301
+        tickets = self._envelope.tickets(lease, head)
         with ExitStack() as stack:
-            parts = [stack.enter_context(self._pool.borrow(ticket)) for ticket in packed]
+            parts = [stack.enter_context(self._pool.borrow(ticket)) for ticket in tickets]
             views = [stack.enter_context(memoryview(part)) for part in parts]
             return pickle.loads(b"".join(views)[: head.job_length])  # noqa: S301 - likewise

@@ -10,12 +10,10 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from shmpool._dispatch import Dispatcher, Packed, Sent
-from shmpool._envelope import Head
-from shmpool._lease import Lease
+from shmpool._dispatch import Arrived, Dispatcher, Sent
 from shmpool.errors import FarmError
 
-Open = Callable[[Lease, Head, Sent], Any]
+Open = Callable[[Arrived], Any]
 
 _SOON = 0.1  # seconds between two looks for a slot that somebody else has given back
 
@@ -26,7 +24,7 @@ class FutureDesk:
     def __init__(self, dispatcher: Dispatcher, open_result: Open, depth: int) -> None:
         self._dispatcher, self._open, self._depth = dispatcher, open_result, depth
         self._run = dispatcher.begin(thread=None)
-        self._waiting: deque[tuple[Packed, Future[Any]]] = deque()
+        self._waiting: deque[tuple[Sent, Future[Any]]] = deque()
         self._futures: dict[int, Future[Any]] = {}
         self._numbers = itertools.count()
         self._closing = False
@@ -87,7 +85,7 @@ class FutureDesk:
         if first is not None:
             self._send(*first)
 
-    def _sent(self, packed: Packed, future: Future[Any]) -> bool:
+    def _sent(self, packed: Sent, future: Future[Any]) -> bool:
         """Whether nothing is left to do for it: it is sent, cancelled, or cannot be sent."""
         if future.cancelled():
             _cancel(future)
@@ -97,6 +95,7 @@ class FutureDesk:
         try:
             if not self._dispatcher.try_send(self._run, packed):
                 return False
+            self._dispatcher.wake(1)
         except Exception as error:  # noqa: BLE001 - of this job alone
             _fail(future, error)
             return True
@@ -104,12 +103,13 @@ class FutureDesk:
             self._futures[packed.index] = future
         return True
 
-    def _send(self, packed: Packed, future: Future[Any]) -> None:
+    def _send(self, packed: Sent, future: Future[Any]) -> None:
         if not future.set_running_or_notify_cancel():
             return
         self._futures[packed.index] = future
         try:
             self._dispatcher.send(self._run, packed)
+            self._dispatcher.wake(1)
         except Exception as error:  # noqa: BLE001 - likewise
             self._futures.pop(packed.index).set_exception(error)
 
@@ -122,7 +122,7 @@ class FutureDesk:
         with self._news:  # whoever sends it has said by then whose it is
             future = self._futures.pop(arrived[1].number, None)
         try:
-            result = self._open(*arrived)
+            result = self._open(arrived)
         except BaseException as error:  # noqa: BLE001 - what the job raised
             if future is not None:
                 future.set_exception(error)

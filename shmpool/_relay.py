@@ -33,7 +33,7 @@ class Outlet(io.TextIOBase):
         self._end = end
         self._worker = worker
         self._line = ""
-        self.job = ""
+        self.number: int | None = None  # of the job that is, or was last, done
 
     def install(self, level: int) -> None:
         """Become sys.stdout, and the root logger's handler."""
@@ -64,13 +64,14 @@ class Outlet(io.TextIOBase):
         """Send something to the coordinator, unless that is gone. The start of a long text."""
         if isinstance(what, str):
             what = _cut(what)
+        job = "" if self.number is None else f"job {self.number}"
         try:
-            data = pickle.dumps((kind, self._worker, self.job, what))
+            data = pickle.dumps((kind, self._worker, job, what))
         except Exception as error:  # noqa: BLE001 - whatever a record's fields raise
-            data = pickle.dumps(("line", self._worker, self.job, f"cannot be sent: {error!r:.999}"))
+            data = pickle.dumps(("line", self._worker, job, f"cannot be sent: {error!r:.999}"))
         if len(data) > _MOST:
             story = f"cannot be sent: {len(data)} bytes of {kind}"
-            data = pickle.dumps(("line", self._worker, self.job, story))
+            data = pickle.dumps(("line", self._worker, job, story))
         with suppress(OSError):
             self._end.send(data)
 

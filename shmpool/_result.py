@@ -29,13 +29,13 @@ class Result:
     __slots__ = ("__weakref__", "_farm", "_head", "_lease", "error", "job", "value")
 
     def __init__(
-        self, farm: Farm, lease: Lease | None, head: Head, sent: Sent,
+        self, farm: Farm, lease: Lease | None, head: Head, job: Any,
         value: Any, error: BaseException | None,
     ) -> None:  # fmt: skip
         self._farm = farm
         self._lease = lease
         self._head = head
-        self.job = sent.job
+        self.job = job
         self.value = value
         self.error = error  # with on_error="yield": why there is no frame
 
@@ -62,7 +62,7 @@ class Result:
     @property
     def array(self) -> np.ndarray[Any, Any]:
         """The frame, writable. Raises StaleTicketError when the result is over, and its error."""
-        return self._farm._envelope.array(self._held())
+        return self._farm._envelope.array(self._lease or self._held())
 
     def keep(self) -> Lease:
         """Take the lease of the frame: yours to read, put on, and release."""
@@ -95,7 +95,7 @@ class Result:
 
     def __del__(self) -> None:
         """Of a loop that was left early, or a future's: its slot goes back when nobody looks."""
-        if hasattr(self, "_lease"):
+        if getattr(self, "_lease", None) is not None:
             self._end()
 
     def __enter__(self) -> Self:

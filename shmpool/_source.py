@@ -2,75 +2,107 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
-from threading import Event
 from typing import Any
 
-from shmpool._dispatch import Dispatcher, Packed, Run, Sent
-from shmpool._envelope import Head
-from shmpool._lease import Lease
+from shmpool._dispatch import Arrived, Dispatcher, Run, Sent
+
+
+class Drain:
+    """Whether to begin no more jobs. No Event: each job looks at it, signal handlers set it."""
+
+    __slots__ = ("begun",)
+
+    def __init__(self) -> None:
+        self.begun = False
+
+
+# Where the next job is there at once. Others may block: who sleeps is told of each job before.
+_AT_HAND = (list, tuple, range, deque, dict, set, frozenset)
+_SMALL = 4096  # bytes: jobs that take no time to be pickled, as far as can be told
 
 
 class Source:
     """Sends jobs in order until there are no more or it is to drain.
 
     At most `depth` at a time, and so many that it has `most` slots, those of results included.
+    While more than `plenty` are under way, results come first.
     """
 
     def __init__(
         self, dispatcher: Dispatcher, run: Run, jobs: Iterable[Any],
-        *, depth: int, most: int, draining: Event,
+        *, depth: int, most: int, plenty: int, drain: Drain,
     ) -> None:  # fmt: skip
         self._dispatcher, self._run = dispatcher, run
-        self._depth, self._most, self._draining = depth, most, draining
+        self._depth, self._most, self._plenty, self._drain = depth, most, plenty, drain
+        self._at_hand = type(jobs) in _AT_HAND
         self._jobs = enumerate(jobs)
-        self._arrived: dict[int, tuple[Lease, Head, Sent]] = {}
+        self._arrived: dict[int, Arrived] = {}
         self._error: Exception | None = None
         self._next = self._read()
 
-    def _read(self) -> Packed | None:
+    def _read(self) -> Sent | None:
         try:
-            numbered = next(self._jobs, None) if not self._draining.is_set() else None
-            return None if numbered is None else self._dispatcher.pack(*numbered)
+            numbered = None if self._drain.begun else next(self._jobs, None)
+            if numbered is None:
+                return None
+            number, job = numbered
+            return self._dispatcher.pack(number, job)
         except Exception as error:  # noqa: BLE001 - raised when all before it is done
             self._error = error
             return None
 
-    def unordered(self) -> Iterator[tuple[Lease, Head, Sent]]:
+    def unordered(self) -> Iterator[Arrived]:
         """As they come."""
+        run, receive = self._run, self._dispatcher.receive
         while self._send_what_fits():
-            yield self._dispatcher.receive(self._run)
+            yield receive(run)
+            while run.arrived and len(run.under_way) > self._plenty:
+                yield receive(run)
         if self._error is not None:
             raise self._error
 
-    def ordered(self) -> Iterator[tuple[Lease, Head, Sent]]:
+    def ordered(self) -> Iterator[Arrived]:
         """In the order of the jobs."""
-        wanted = 0
+        wanted, waiting = 0, self._arrived
         for arrived in self.unordered():
-            self._arrived[arrived[1].number] = arrived
+            waiting[arrived[1].number] = arrived
             del arrived
-            while wanted in self._arrived:
-                yield self._arrived.pop(wanted)
+            while wanted in waiting:
+                yield waiting.pop(wanted)
                 wanted += 1
 
     def _send_what_fits(self) -> bool:
         """Whether anything is under way then."""
-        run, dispatcher = self._run, self._dispatcher
-        # Results first, as long as there is plenty to do: each job sent by itself would wake a
-        # worker by itself.
-        if 2 * len(run.under_way) > self._depth and dispatcher.anything_for(run):
+        run, under_way = self._run, self._run.under_way
+        # Results first, and then many jobs: each that is sent by itself wakes a worker by itself.
+        if len(under_way) > self._plenty and self._dispatcher.anything_for(run):
             return True
-        most = min(self._depth, self._most - len(self._arrived) - 1)  # one is the caller's
-        while self._next is not None and len(run.under_way) < max(most, 1):
-            if self._draining.is_set():
-                self._next = None
+        # One is the caller's.
+        most = max(min(self._depth, self._most - len(self._arrived) - 1), 1)
+        unheard = 0  # jobs that sleeping workers are not told of yet
+        while self._next is not None and len(under_way) < most:
+            soon = self._at_hand and len(self._next.data) <= _SMALL
+            if not self._send_next(self._next):
                 break
-            if not run.under_way:
-                dispatcher.send(run, self._next)
-            elif not dispatcher.try_send(run, self._next):
-                break
+            unheard += 1
+            if not soon:
+                self._dispatcher.wake(unheard)
+                unheard = 0
             self._next = self._read()
-        return bool(run.under_way)
+        if unheard:
+            self._dispatcher.wake(unheard)
+        return bool(under_way)
+
+    def _send_next(self, job: Sent) -> bool:
+        if self._drain.begun:
+            self._next = None
+            return False
+        if self._run.under_way:
+            return self._dispatcher.try_send(self._run, job)
+        self._dispatcher.send(self._run, job)
+        return True
 
     def forget(self) -> None:
         """Free what has arrived and nobody will look at."""

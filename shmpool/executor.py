@@ -11,8 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from shmpool import _core
-from shmpool._dispatch import Sent
-from shmpool._envelope import ArraySpec, Head
+from shmpool._dispatch import Arrived
+from shmpool._envelope import ArraySpec
 from shmpool._futures import FutureDesk
 from shmpool._lease import Lease
 from shmpool._sizes import parse_size
@@ -95,8 +95,8 @@ class FarmExecutor(Executor):
             future.set_exception(error)
             return future
 
-    def _value(self, lease: Lease, head: Head, sent: Sent) -> Any:
-        result = self._farm._open(lease, head, sent, yields=False)
+    def _value(self, arrived: Arrived) -> Any:
+        result = self._farm._open(arrived, yields=False)
         value = result.value
         if type(value) is _InFrame:
             value = self._array(result.keep(), value)

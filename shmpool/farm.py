@@ -14,17 +14,16 @@ from types import TracebackType
 from typing import Any, Self
 
 from shmpool._crew import Crew
-from shmpool._dispatch import Dispatcher, Frame, Sent
-from shmpool._envelope import ArraySpec, Envelope, Head, Status
+from shmpool._dispatch import Arrived, Dispatcher, Frame
+from shmpool._envelope import DONE, ArraySpec, Envelope, Status
 from shmpool._farm_worker import Function, Stage
 from shmpool._futures import FutureDesk
-from shmpool._lease import Lease
 from shmpool._process import usable_cpus
 from shmpool._queue import QueueOptions
 from shmpool._remote import RemoteTraceback
 from shmpool._result import Result, failed
 from shmpool._sizes import parse_size
-from shmpool._source import Source
+from shmpool._source import Drain, Source
 from shmpool.errors import (
     ArgumentError,
     FarmError,
@@ -121,13 +120,13 @@ class Farm:
         self._frame = frame
         self._frame_bytes = _frame_bytes(frame, frame_size)
         spec = frame if isinstance(frame, ArraySpec) else None
-        self._envelope = Envelope(spec, parse_size(job_size, "job_size"))
+        self._envelope = Envelope(spec, self._frame_bytes, parse_size(job_size, "job_size"))
         self._slots, self._depth, self._retries = slots, depth, retries
         self._job_timeout, self._on_error, self._views = job_timeout, on_error, views
         self._queues, self._start_method, self._name = tuple(queues), start_method, name
         self._stages: list[Stage] = []
-        self._jobs = self._failed = self._bytes = 0
-        self._draining = threading.Event()
+        self._jobs = self._failed = 0
+        self._drain = Drain()
         self._starting = threading.RLock()
         self._closing = threading.RLock()
         self._parts: tuple[Pool, Crew, Dispatcher] | None = None
@@ -192,7 +191,7 @@ class Farm:
         queues = {stage.source: options for stage in stages} | {"done": QueueOptions()}
         queues |= dict.fromkeys(self._queues, QueueOptions())
         slots = 2 * self.workers + 2 if self._slots is None else self._slots
-        size = self._envelope.slot_size(self._frame_bytes)
+        size = self._envelope.slot_size
         pool = Pool.create(slots, size, queues=queues, views=self._views, name=self._name)
         crew = Crew(
             pool, stages, self._envelope, self._retries, self._job_timeout, self._start_method
@@ -217,15 +216,17 @@ class Farm:
         slots = pool.slots
         # A loop inside this one, or a future, needs a slot too; where they are few, workers first.
         most = slots - 1 if slots > self.workers + 1 else slots
+        depth = self._depth or slots
+        plenty = max(depth // 4, self.workers + 1)  # one for each worker, and one that waits
         run = dispatcher.begin(thread=threading.get_ident())
         source = result = None
         try:
             source = Source(
                 dispatcher, run, jobs,
-                depth=self._depth or slots, most=most, draining=self._draining,
+                depth=depth, most=most, plenty=plenty, drain=self._drain,
             )  # fmt: skip
             for arrived in source.ordered() if ordered else source.unordered():
-                result = self._open(*arrived, yields=yields)
+                result = self._open(arrived, yields=yields)
                 del arrived
                 yield result
                 result._end()
@@ -256,26 +257,23 @@ class Farm:
 
         May be called from a signal handler.
         """
-        self._draining.set()
+        self._drain.begun = True
 
-    def _open(self, lease: Lease, head: Head, sent: Sent, *, yields: bool) -> Result:
+    def _open(self, arrived: Arrived, *, yields: bool) -> Result:
+        lease, head, sent = arrived
         self._jobs += 1
         # Did its last worker die? Then the head is of an earlier stage, or of an earlier attempt.
         if lease.attempts:
             head = head._replace(status=Status.PENDING, attempts=lease.attempts)
-        if head.status == Status.DONE:
-            self._bytes += (
-                lease.nbytes - self._envelope.tail
-                if self._envelope.frame is None
-                else self._frame_bytes
-            )
-            return Result(self, lease, head, sent, self._envelope.outcome(lease, head), None)
+        if head.status == DONE:
+            value = self._envelope.outcome(lease, head) if head.outcome_length else None
+            return Result(self, lease, head, sent.job, value, None)
         self._failed += 1
         crew = self._started()[1]
         error = failed(self._envelope, lease, head, sent, crew.death_of, self._job_timeout)
         if not yields:
             raise error
-        return Result(self, None, head, sent, None, error)
+        return Result(self, None, head, sent.job, None, error)
 
     def _worker_name(self, pid: int) -> str:
         return self._started()[1].names.get(pid, str(pid))
@@ -285,10 +283,11 @@ class Farm:
         pool, crew, _ = self._started()
         seen = pool.statistics()
         me = next((m for m in seen.members if m.pid == os.getpid()), None)
+        frame = self._envelope.at if self._envelope.frame is None else self._frame_bytes
         return FarmStatistics(
             jobs=self._jobs,
             failed=self._failed,
-            frame_bytes=self._bytes,
+            frame_bytes=(self._jobs - self._failed) * frame,
             waits=me.waits if me else 0,
             waited=me.waited if me else 0.0,
             requeued=seen.requeued,

@@ -139,6 +139,21 @@ static PyObject *lease_write_at(RightObject *self, PyObject *const *args, Py_ssi
     Py_RETURN_NONE;
 }
 
+/* A copy of so many bytes from an offset; IndexError where they are not all in the slot. */
+static PyObject *lease_read_at(RightObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2)
+        return PyErr_Format(PyExc_TypeError, "_read_at takes offset and length");
+    SpanObject *span = right_usable(self, "look at") < 0 ? NULL : right_span(self);
+    Py_ssize_t offset = span ? PyLong_AsSsize_t(args[0]) : -1;
+    Py_ssize_t length = span ? PyLong_AsSsize_t(args[1]) : -1;
+    if (PyErr_Occurred())
+        return NULL;
+    if (offset < 0 || length < 0 || length > span->length || offset > span->length - length)
+        return PyErr_Format(PyExc_IndexError, "%zd bytes at offset %zd are not in the slot", length, offset);
+    return PyBytes_FromStringAndSize((const char *)span->memory + offset, length);
+}
+
 static PyObject *lease_get_attempts(RightObject *self, void *Py_UNUSED(closure))
 {
     if (right_usable(self, "count the attempts of") < 0)
@@ -181,6 +196,7 @@ static PyMethodDef lease_methods[] = {
     {"_check_writable", (PyCFunction)lease_check_writable, METH_NOARGS, "Raise if it is over or shared."},
     {"_describe", (PyCFunction)lease_describe, METH_O, "Store a description: False if it is too long."},
     {"_write_at", (PyCFunction)(void (*)(void))lease_write_at, METH_FASTCALL, "Copy bytes in."},
+    {"_read_at", (PyCFunction)(void (*)(void))lease_read_at, METH_FASTCALL, "Copy bytes out."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -42,7 +42,12 @@ static PyObject *put_failed(MappingObject *mapping, RightObject *lease, sp_resul
     return mapping_fail_stale(mapping, "put", at->slot, sp_word_generation(at->word), LIVE, 0);
 }
 
-static PyObject *put_lease(QueueObject *self, RightObject *lease, uint64_t now)
+static sp_atomic_u64 *queue_waiting(const QueueObject *self)
+{
+    return sp_pool_queue(&self->handle.mapping->pool, self->number)->waiting;
+}
+
+static PyObject *put_quietly(QueueObject *self, RightObject *lease, uint64_t now)
 {
     MappingObject *mapping = self->handle.mapping;
     if (right_whole(lease, "put") < 0 || right_part(lease, "put") < 0)
@@ -53,9 +58,15 @@ static PyObject *put_lease(QueueObject *self, RightObject *lease, uint64_t now)
     sp_count(&mapping_me(mapping)->put);
     mapping_note(mapping, lease->right.at.slot, sp_word_generation(lease->right.at.word), SP_WAS_PUT, self->number);
     right_over(lease, PUT, self->number);
-    if (mapping_ring(mapping, sp_pool_queue(&mapping->pool, self->number)->waiting) < 0)
-        return NULL;
     Py_RETURN_NONE;
+}
+
+static PyObject *put_lease(QueueObject *self, RightObject *lease, uint64_t now)
+{
+    PyObject *done = put_quietly(self, lease, now);
+    if (LIKELY(done != NULL) && mapping_ring(self->handle.mapping, queue_waiting(self)) < 0)
+        Py_CLEAR(done);
+    return done;
 }
 
 static int put_refuse_others(PyObject *object)
@@ -104,6 +115,30 @@ static PyObject *queue_put(QueueObject *self, PyObject *const *args, Py_ssize_t 
             return put_lease(self, (RightObject *)args[0], now);
     }
     return call_slow((PyObject *)self, str_put_slow, args, count, keywords);
+}
+
+/* As put, but whoever sleeps is woken later, by _wake: one who is woken for the first of many may
+ * take the CPU from us, do that one, and sleep again. At worst he finds it when his slice is over. */
+static PyObject *queue_put_quietly(QueueObject *self, PyObject *object)
+{
+    if (put_refuse(self, object) < 0)
+        return NULL;
+    uint64_t now = clock_coarse_ns();
+    if (LIKELY(mapping_ready(self->handle.mapping, now) && queue_open(self) && queue_has_room(self)))
+        return put_quietly(self, (RightObject *)object, now);
+    return call_slow((PyObject *)self, str_put_slow, &object, 1, NULL);
+}
+
+/* Wake so many sleepers, or all. */
+static PyObject *queue_wake(QueueObject *self, PyObject *number)
+{
+    long most = PyLong_AsLong(number);
+    if (most == -1 && PyErr_Occurred())
+        return NULL;
+    for (; most > 0 && sp_wait_any(queue_waiting(self)); most--)
+        if (mapping_ring(self->handle.mapping, queue_waiting(self)) < 0)
+            return NULL;
+    Py_RETURN_NONE;
 }
 
 /* True when it is in, False when the queue is full; the slow path has checked the rest. */
@@ -279,6 +314,8 @@ static PyMethodDef queue_methods[] = {
     {"get_nowait", (PyCFunction)queue_get_nowait, METH_NOARGS,
      "get_nowait($self, /)\n--\n\nAs get, but raises QueueEmpty at once."},
     {"_check", (PyCFunction)queue_check, METH_O, "Raise if this cannot be put here."},
+    {"_put_quietly", (PyCFunction)queue_put_quietly, METH_O, "As put, but wake nobody yet."},
+    {"_wake", (PyCFunction)queue_wake, METH_O, "Wake so many who wait for a ticket, or all."},
     {"_try_put", (PyCFunction)queue_try_put, METH_O, "Whether there was room."},
     {"_try_get", (PyCFunction)queue_try_get, METH_NOARGS, "A Lease, or None."},
     {"_take", (PyCFunction)queue_take, METH_NOARGS, "A Lease, or None while more may come."},

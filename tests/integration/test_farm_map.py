@@ -161,6 +161,21 @@ def test_slots_of_a_loop_that_was_left_are_found_by_the_next(farm: Farm, gate: G
         lease.release()
 
 
+def test_what_comes_back_for_a_loop_that_is_just_left_is_freed(farm: Farm, gate: Gate) -> None:
+    """Another thread had looked up whose it is, before the loop was left."""
+    dispatcher = farm._started()[2]
+    run = dispatcher.begin(thread=None)
+    dispatcher.send(run, dispatcher.pack(0, gate.path))
+    gate.wait_for_worker()
+    dispatcher.end(run)
+    dispatcher._runs[run.number] = run
+    gate.open()
+    while farm.pool.statistics().free < farm.pool.slots:
+        dispatcher.collect()
+    assert not run.arrived
+    del dispatcher._runs[run.number]
+
+
 def test_a_loop_left_by_break_needs_no_del(tmp_path: Path) -> None:
     """The loop's name still has the last result: it is readable, and close is no error."""
     with Farm(fill, SPEC, workers=1) as farm:
@@ -170,6 +185,51 @@ def test_a_loop_left_by_break_needs_no_del(tmp_path: Path) -> None:
         assert (result.array == 3).all()
     with pytest.raises(shmpool.StaleTicketError, match="is over"):
         result.array  # noqa: B018 - the access is the point
+
+
+@pytest.fixture
+def told(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """For how many jobs sleeping workers were woken, each time that they were."""
+    dispatcher = farm._started()[2]
+    wake, seen = dispatcher.wake, list[int]()
+
+    def noted(jobs: int) -> None:
+        seen.append(jobs)
+        wake(jobs)
+
+    monkeypatch.setattr(dispatcher, "wake", noted)
+    return seen
+
+
+def test_workers_hear_of_a_job_before_its_source_may_block(farm: Farm, told: list[int]) -> None:
+    """A generator may take long to come to the next one."""
+
+    def jobs() -> Iterator[int]:
+        for number in range(8):
+            assert sum(told) == number
+            yield number
+
+    assert [result.job for result in farm.map(jobs())] == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("jobs", "times"),
+    [
+        ([1, 2, 3, 4], [4]),
+        (range(4), [4]),
+        ([1, "x" * 5000, 3, 4], [2, 2]),
+        (iter("abcd"), [1] * 4),
+    ],
+    ids=["list", "range", "one that is not small", "who knows"],
+)
+def test_workers_hear_at_once_of_all_jobs_that_are_at_hand(
+    farm: Farm, told: list[int], jobs: Any, times: list[int]
+) -> None:
+    """If they are small: who is woken for the first takes the CPU from whoever sends the others."""
+    results = farm.map(jobs, on_error="yield")
+    next(results)
+    assert told == times
+    results.close()
 
 
 def test_a_source_that_raises_does_so_after_the_results_before_it(farm: Farm) -> None:

@@ -706,6 +706,24 @@ def test_a_lease_outlives_its_pool_object() -> None:
     assert not lease.live
 
 
+def test_bytes_are_read_where_they_were_written(pool: shmpool.Pool) -> None:
+    """A copy, from any offset, to the end at most."""
+    with pool.acquire() as lease:
+        size = lease.nbytes
+        lease._write_at(size - 3, b"end")
+        copy = lease._read_at(size - 3, 3)
+        lease._write_at(size - 3, b"off")
+        assert (copy, lease._read_at(size, 0)) == (b"end", b"")
+        for offset, length in [(size, 1), (size - 3, 4), (-1, 1), (0, -1), (1, sys.maxsize)]:
+            with pytest.raises(IndexError, match="are not in the slot"):
+                lease._read_at(offset, length)
+        for arguments in [(), (1,), (1, 2, 3), ("1", 2)]:
+            with pytest.raises(TypeError):
+                lease._read_at(*arguments)
+    with pytest.raises(shmpool.StaleTicketError):
+        lease._read_at(0, 1)
+
+
 # --- the object ---------------------------------------------------------------------------
 
 

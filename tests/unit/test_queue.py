@@ -505,6 +505,40 @@ def test_closing_the_pool_wakes_its_waiters(
     lease.release()
 
 
+def test_a_quiet_put_wakes_nobody_until_told(pool: shmpool.Pool) -> None:
+    """Then as many as are asked for, as long as there are sleepers."""
+    queue, lease = pool.queue("a"), pool.acquire()
+    others = [shmpool.Pool.attach(pool.name) for _ in range(3)]
+    for other in others:
+        other._mapping.wait_begin(shmpool._core.FOR_TICKET, queue._number)
+    rung = []
+    queue._put_quietly(lease)
+    for most in [0, -1, 2, 5, 5]:
+        queue._wake(most)
+        rung.append(pool.statistics().members[0].rung)
+    assert rung == [0, 0, 2, 3, 3]
+    assert queue.get().slot == lease.slot
+    for other in others:
+        other.close()
+    with pytest.raises(TypeError):
+        queue._wake("1")  # type: ignore[arg-type]
+
+
+def test_a_quiet_put_is_refused_as_any_other(pool: shmpool.Pool, tight: shmpool.Pool) -> None:
+    """What is over, another pool's, or comes too late; the lease goes on."""
+    queue, lease = pool.queue("a"), pool.acquire()
+    with tight.acquire() as foreign, pytest.raises(shmpool.ForeignLeaseError):
+        queue._put_quietly(foreign)
+    with pytest.raises(TypeError, match="put takes a Lease"):
+        queue._put_quietly(7)  # type: ignore[arg-type]
+    queue.close()
+    with pytest.raises(shmpool.QueueClosedError, match="stays yours"):
+        queue._put_quietly(lease)
+    lease.release()
+    with pytest.raises(shmpool.AlreadyEndedError):
+        queue._put_quietly(lease)
+
+
 def test_waiting_leaves_no_waiting_bit(pool: shmpool.Pool) -> None:
     """A wait that ended, well or not, is forgotten."""
     with pytest.raises(shmpool.QueueEmpty):
