@@ -1,7 +1,8 @@
 """From the sender's hand into the receiver's: what a message of each size takes.
 
 Untouched: nobody looks at the message; what is handed on where it lies costs the same whatever
-its size. Filled: every byte is written before the clock starts, and the receiver, which has
+its size; each side has a CPU of its own, since whether the two share one makes more difference than
+anything else. Filled: every byte is written before the clock starts, and the receiver, which has
 gone to sleep meanwhile, has read the message's number at both ends before it stops. The clock is
 the one that all processes share; the receiver sends its reading back through a pipe.
 """
@@ -18,7 +19,7 @@ from benchmarks.contest import Contest, Side, contest
 from benchmarks.measure import compare
 from benchmarks.peers import all_peers, iceoryx, ours
 from benchmarks.peers.protocol import CONTEXT, Peer, Receiver, Sender, Wire, check, fill
-from benchmarks.place import hold
+from benchmarks.place import ANY_CPU, TWO_CPUS, Places, hold, pinned
 from benchmarks.result import Outcome, Row, Target
 from benchmarks.stage import Role, play
 
@@ -66,16 +67,21 @@ def _turns(size: int, *, quick: bool) -> int:
 
 def block(peer: Peer, size: int, turns: int) -> Mapping[str, Sequence[float]]:
     """Nanoseconds of each hand-off of a filled message."""
-    return _block(peer, size, turns, give, take)
+    return _block(peer, size, turns, ANY_CPU, give, take)
 
 
 def blank_block(peer: Peer, size: int, turns: int) -> Mapping[str, Sequence[float]]:
     """Nanoseconds of each hand-off of an untouched message."""
-    return _block(peer, size, turns, give_blank, take_blank)
+    return _block(peer, size, turns, TWO_CPUS, give_blank, take_blank)
 
 
 def _block(
-    peer: Peer, size: int, turns: int, giver: Callable[..., object], taker: Callable[..., object]
+    peer: Peer,
+    size: int,
+    turns: int,
+    places: Places,
+    giver: Callable[..., object],
+    taker: Callable[..., object],
 ) -> Mapping[str, Sequence[float]]:
     with ExitStack() as stack:
         wire = peer.open(stack, size, 2)
@@ -83,8 +89,8 @@ def _block(
         stack.callback(ours_.close)
         stack.callback(theirs.close)
         roles = [
-            Role(build, (True, giver, wire, ours_, turns + 2)),
-            Role(build, (False, taker, wire, theirs, turns + 2)),
+            Role(build, (True, places[0], giver, wire, ours_, turns + 2)),
+            Role(build, (False, places[1], taker, wire, theirs, turns + 2)),
         ]
         times, _none = play(roles).results
     return {"time": times[2:]}
@@ -93,6 +99,7 @@ def _block(
 def build(
     stack: ExitStack,
     sends: bool,  # noqa: FBT001  # a role's arguments are positional
+    place: int | None,
     action: Callable[..., object],
     wire: Wire,
     clock: Connection,
@@ -100,6 +107,7 @@ def build(
 ) -> Callable[[], object]:
     """Take one end."""
     end = wire.sender(stack) if sends else wire.receiver(stack)
+    stack.enter_context(pinned(place))
     return partial(action, end, clock, turns)
 
 

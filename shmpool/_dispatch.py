@@ -78,6 +78,11 @@ class Dispatcher:
         self._followers = 0  # threads that wait for its news
         self._news = threading.Condition()
 
+    @property
+    def asks_for_frames(self) -> bool:
+        """Whether the user's code is called for each job, which may take its time."""
+        return not isinstance(self._frame, ArraySpec)
+
     def begin(self, thread: int | None) -> Run:
         """A new source of jobs."""
         run = Run(next(self._numbers), thread)

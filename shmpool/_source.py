@@ -36,7 +36,7 @@ class Source:
     ) -> None:  # fmt: skip
         self._dispatcher, self._run = dispatcher, run
         self._depth, self._most, self._plenty, self._drain = depth, most, plenty, drain
-        self._at_hand = type(jobs) in _AT_HAND
+        self._at_hand = type(jobs) in _AT_HAND and not dispatcher.asks_for_frames
         self._jobs = enumerate(jobs)
         self._arrived: dict[int, Arrived] = {}
         self._error: Exception | None = None

@@ -190,6 +190,11 @@ def test_a_loop_left_by_break_needs_no_del(tmp_path: Path) -> None:
 @pytest.fixture
 def told(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """For how many jobs sleeping workers were woken, each time that they were."""
+    return noted_wakes(farm, monkeypatch)
+
+
+def noted_wakes(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The same, of any farm."""
     dispatcher = farm._started()[2]
     wake, seen = dispatcher.wake, list[int]()
 
@@ -230,6 +235,21 @@ def test_workers_hear_at_once_of_all_jobs_that_are_at_hand(
     next(results)
     assert told == times
     results.close()
+
+
+def test_workers_hear_of_a_job_before_its_frame_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the next one: what the user's function takes is not known."""
+    told = list[int]()
+
+    def spec(job: int) -> ArraySpec:
+        assert sum(told) == job
+        return SPEC
+
+    with Farm(fill, spec, workers=1, slots=4, frame_size=SPEC.nbytes) as farm:
+        told = noted_wakes(farm, monkeypatch)
+        assert [result.job for result in farm.map(range(3))] == [0, 1, 2]
 
 
 def test_a_source_that_raises_does_so_after_the_results_before_it(farm: Farm) -> None:
