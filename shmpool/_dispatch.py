@@ -247,13 +247,15 @@ class Dispatcher:
 
     def _get_or_wait(self, run: Run, seconds: float) -> None:
         """One thread gets, for all; the others wait for its news, not for its place."""
+        led = False
         try:
-            if not self._leads():
+            led = self._leads()
+            if not led:
                 self._follow(run, seconds)
             elif not run.arrived:
                 self._get_some(seconds)
         finally:
-            self._step_down()
+            self._step_down(led)
 
     def _follow(self, run: Run, seconds: float) -> None:
         with self._news:
@@ -269,11 +271,13 @@ class Dispatcher:
 
         If another thread gets for all, it does this.
         """
+        led = False
         try:
-            if self._leads():
+            led = self._leads()
+            if led:
                 self._hand_over(self._done._try_get())
         finally:
-            self._step_down()
+            self._step_down(led)
 
     def _leads(self) -> bool:
         me = threading.get_ident()
@@ -282,12 +286,15 @@ class Dispatcher:
                 self._leader = me
             return self._leader == me
 
-    def _step_down(self) -> None:
+    def _step_down(self, led: object) -> None:
+        """Tell the news, if we led: also if something within our lead, a collection, ended it."""
         if self._leader == threading.get_ident():
             self._leader = None
-            if self._followers:
-                with self._news:
-                    self._news.notify_all()
+        elif not led:
+            return
+        if self._followers:
+            with self._news:
+                self._news.notify_all()
 
     def _get_some(self, seconds: float) -> None:
         try:

@@ -6,6 +6,7 @@ is made; a program that only attaches does not wait for them, unless it has them
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import weakref
@@ -30,10 +31,11 @@ def process_name() -> str:
 def when_gone(thing: object, finish: Callable[..., object], *args: object) -> Callable[[], Any]:
     """Call `finish` when a thing is collected, or at the exit of this process (no forked child's).
 
-    What this returns does it now; it is done once.
+    What this returns does it now; it is done once. At the exit it comes after the functions that
+    were registered with atexit since.
     """
     if "multiprocessing.util" not in sys.modules:
-        return weakref.finalize(thing, _unless_forked, os.getpid(), finish, *args)
+        return _End(thing, finish, args)
     from multiprocessing import util  # noqa: PLC0415
 
     # A child of multiprocessing runs nothing else at its exit; and who made a pool closes it
@@ -41,9 +43,22 @@ def when_gone(thing: object, finish: Callable[..., object], *args: object) -> Ca
     return util.Finalize(thing, finish, args=args, exitpriority=10)
 
 
-def _unless_forked(pid: int, finish: Callable[..., object], *args: object) -> None:
-    if os.getpid() == pid:
-        finish(*args)
+class _End:
+    """As weakref.finalize, but it may be called even when the process has begun to exit."""
+
+    def __init__(
+        self, thing: object, finish: Callable[..., object], args: tuple[object, ...]
+    ) -> None:
+        self._pid, self._finish, self._args = os.getpid(), finish, args
+        self._watch: weakref.ref[object] | None = weakref.ref(thing, self)
+        atexit.register(self)
+
+    def __call__(self, _gone: object = None) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            atexit.unregister(self)
+            if os.getpid() == self._pid:
+                self._finish(*self._args)
 
 
 def begin_tracking() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from time import monotonic
 from typing import Any
 
 from shmpool._dispatch import Arrived, Dispatcher, Run, Sent
@@ -21,6 +22,7 @@ class Drain:
 # Where the next job is there at once. Others may block: who sleeps is told of each job before.
 _AT_HAND = (list, tuple, range, deque, dict, set, frozenset)
 _SMALL = 4096  # bytes: jobs that take no time to be pickled, as far as can be told
+_BRIEFLY = 0.0005  # seconds that workers may sleep on while there is something to do
 
 
 class Source:
@@ -81,15 +83,15 @@ class Source:
             return True
         # One is the caller's.
         most = max(min(self._depth, self._most - len(self._arrived) - 1), 1)
-        unheard = 0  # jobs that sleeping workers are not told of yet
+        unheard, since = 0, monotonic()  # jobs that sleeping workers are not told of yet
         while self._next is not None and len(under_way) < most:
             soon = self._at_hand and len(self._next.data) <= _SMALL
             if not self._send_next(self._next):
                 break
             unheard += 1
-            if not soon:
+            if not soon or monotonic() - since > _BRIEFLY:
                 self._dispatcher.wake(unheard)
-                unheard = 0
+                unheard, since = 0, monotonic()
             self._next = self._read()
         if unheard:
             self._dispatcher.wake(unheard)

@@ -39,6 +39,8 @@ class Pool(_core.PoolBase):
 
     A context manager: leaving it closes the pool. A Pool pickled into the arguments of a
     child process attaches there; a forked child joins at its first use. Threads may share it.
+    One that is open when the process exits is closed then, after what was registered with atexit
+    since it was made.
 
     >>> import shmpool
     >>> with shmpool.Pool.create(slots=4, slot_size="1 MiB", queues=("todo",)) as pool:

@@ -34,6 +34,7 @@ typedef struct {
     PyObject *name;
     sem_t *semaphore; /* NULL: not opened yet */
     bool listened;    /* a thread listens to it */
+    uint32_t heard;   /* how often one has done so */
     uint32_t asleep;  /* threads that sleep */
     Dozer *dozers;    /* ... those of them who do not listen */
     uint32_t waiting[KINDS][SP_MAX_QUEUES + 1]; /* threads that wait for each thing */
@@ -66,36 +67,35 @@ static int wait_until(sem_t *semaphore, uint64_t end_ns)
 #endif
 }
 
-/* 0 when it was posted or the time is up, -1 with what a signal handler raised. */
-static int sleep_on(sem_t *semaphore, uint64_t end_ns)
+/* Until it is posted, the time is up, or a signal comes: whether it was that. */
+static bool sleep_on(sem_t *semaphore, uint64_t end_ns)
 {
-    if (sem_trywait(semaphore) == 0)
-        return 0;
+    bool posted = false;
+    while (sem_trywait(semaphore) == 0) /* however often: one look does for all */
+        posted = true;
+    if (posted)
+        return false;
     int result;
-    do {
-        Py_BEGIN_ALLOW_THREADS
-        result = wait_until(semaphore, end_ns) == 0 ? 0 : errno;
-        Py_END_ALLOW_THREADS
-        if (result == EINTR && PyErr_CheckSignals() < 0)
-            return -1;
-    } while (result == EINTR);
-    return 0;
+    Py_BEGIN_ALLOW_THREADS
+    result = wait_until(semaphore, end_ns) == 0 ? 0 : errno;
+    Py_END_ALLOW_THREADS
+    return result == EINTR;
 }
 
 /* Sleep until the listening thread wakes us. */
-static int doze(DoorbellObject *self, uint64_t end_ns)
+static bool doze(DoorbellObject *self, uint64_t end_ns)
 {
     Dozer me = {.next = self->dozers};
     sem_init(&me.woken, 0, 0);
     self->dozers = &me;
-    int result = sleep_on(&me.woken, end_ns);
+    bool interrupted = sleep_on(&me.woken, end_ns);
     Dozer **link = &self->dozers;
     while (*link != NULL && *link != &me)
         link = &(*link)->next;
     if (*link != NULL) /* woken by nobody: nobody has taken us out */
         *link = me.next;
     sem_destroy(&me.woken); /* whoever posted held the GIL until it was done */
-    return result;
+    return interrupted;
 }
 
 static void wake_dozers(DoorbellObject *self)
@@ -116,27 +116,29 @@ static bool hung_up(DoorbellObject *self)
     return self->semaphore != NULL;
 }
 
-static int listen(DoorbellObject *self, uint64_t end_ns)
+static bool listen(DoorbellObject *self, uint64_t end_ns)
 {
     self->listened = true;
-    int result;
+    bool interrupted;
     if (LIKELY(hung_up(self))) {
-        result = sleep_on(self->semaphore, end_ns);
+        interrupted = sleep_on(self->semaphore, end_ns);
     } else {
         uint64_t soon = clock_ns() + NOT_YET_NS;
-        result = doze(self, end_ns < soon ? end_ns : soon);
+        interrupted = doze(self, end_ns < soon ? end_ns : soon);
     }
     self->listened = false;
+    self->heard++;
     wake_dozers(self);
-    return result;
+    return interrupted;
 }
 
+/* Signal handlers run when nobody's sleep depends on us any more: they may wait themselves. */
 static int sleep_until(DoorbellObject *self, uint64_t end_ns)
 {
     self->asleep++;
-    int result = self->listened ? doze(self, end_ns) : listen(self, end_ns);
+    bool interrupted = self->listened ? doze(self, end_ns) : listen(self, end_ns);
     self->asleep--;
-    return result;
+    return interrupted ? PyErr_CheckSignals() : 0;
 }
 
 /* --- the wait ------------------------------------------------------------------------- */
@@ -156,12 +158,15 @@ static int look_around(const Wait *wait)
     return looked ? 0 : -1;
 }
 
-/* Sleep for a slice: 0, 1 when the time is up, -1 with an exception. */
-static int rest(DoorbellObject *self, const Wait *wait)
+/* Sleep for a slice: 0, 1 when the time is up, -1 with an exception. Not if another thread has
+ * listened since our look began: it may have taken our ring, while we were nobody that it woke. */
+static int rest(DoorbellObject *self, const Wait *wait, uint32_t heard)
 {
     uint64_t now = clock_ns();
     if (now >= wait->deadline_ns)
         return 1;
+    if (heard != self->heard)
+        return 0;
     uint64_t left = wait->deadline_ns - now;
     return sleep_until(self, now + (left < wait->slice_ns ? left : wait->slice_ns));
 }
@@ -170,10 +175,11 @@ static int rest(DoorbellObject *self, const Wait *wait)
 static PyObject *sleep_for(DoorbellObject *self, const Wait *wait)
 {
     for (bool rested = false;; rested = true) {
+        uint32_t heard = self->heard;
         PyObject *found = attempt(wait);
         if (found != Py_None) /* NULL, too */
             return found;
-        int over = rested && look_around(wait) < 0 ? -1 : rest(self, wait);
+        int over = rested && look_around(wait) < 0 ? -1 : rest(self, wait, heard);
         if (over > 0)
             return found;
         Py_DECREF(found);
@@ -182,15 +188,17 @@ static PyObject *sleep_for(DoorbellObject *self, const Wait *wait)
     }
 }
 
-/* This process's bit of a thing goes with the last thread that waits for it. */
-static void stop_waiting(DoorbellObject *self, const Wait *wait)
+/* This process's bit of a thing goes with the last thread that waits for it. `found`, or NULL. */
+static PyObject *stop_waiting(DoorbellObject *self, const Wait *wait, PyObject *found)
 {
     for (uint32_t i = 0; i < wait->count; i++)
         if (--self->waiting[wait->things[i].kind][wait->things[i].index] == 0)
             sp_wait_end(wait->things[i].mask, wait->mapping->pool.me);
     /* Rung for several of them, we took one: the others are for whoever waits next. */
     for (uint32_t i = 0; wait->count > 1 && i < wait->count; i++)
-        mapping_pass_on(wait->mapping, &wait->things[i]);
+        if (mapping_pass_on(wait->mapping, &wait->things[i]) < 0)
+            Py_CLEAR(found);
+    return found;
 }
 
 static int things_parse(Wait *wait, PyObject *things)
@@ -220,8 +228,7 @@ static PyObject *doorbell_wait(DoorbellObject *self, PyObject *args)
     for (uint32_t i = 0; i < wait.count; i++)
         self->waiting[wait.things[i].kind][wait.things[i].index]++;
     uint64_t began = clock_ns();
-    PyObject *found = sleep_for(self, &wait);
-    stop_waiting(self, &wait);
+    PyObject *found = stop_waiting(self, &wait, sleep_for(self, &wait));
     mapping_count_wait(wait.mapping, clock_ns() - began);
     return found;
 }
@@ -254,6 +261,11 @@ static PyObject *doorbell_asleep(DoorbellObject *self, void *Py_UNUSED(closure))
     return PyLong_FromUnsignedLong(self->asleep);
 }
 
+static PyObject *doorbell_heard(DoorbellObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLong(self->heard);
+}
+
 static PyObject *doorbell_threads(DoorbellObject *self, PyObject *args)
 {
     int kind;
@@ -269,12 +281,13 @@ static PyMethodDef doorbell_methods[] = {
     {"wait", (PyCFunction)doorbell_wait, METH_VARARGS,
      "wait(mapping, things, attempt, look, deadline_ns, slice_ns): what attempt() returned, or None."},
     {"threads", (PyCFunction)doorbell_threads, METH_VARARGS,
-     "threads(kind, index): how many of this process wait for it."},
+     "threads(kind, index): how many of this process wait for it. For tests."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef doorbell_getset[] = {
-    {"asleep", (getter)doorbell_asleep, NULL, "How many threads sleep: each has had its last look.", NULL},
+    {"asleep", (getter)doorbell_asleep, NULL, "How many threads sleep: each has had its last look. For tests.", NULL},
+    {"heard", (getter)doorbell_heard, NULL, "How often one has listened. For tests.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -171,7 +171,7 @@ extern PyMethodDef waiting_methods[], upkeep_methods[], memory_methods[], peek_m
 sp_atomic_u64 *mapping_mask(MappingObject *self, int kind, unsigned int index);
 int mapping_thing_from(MappingObject *self, PyObject *pair, Thing *thing);
 void mapping_wait_begin(MappingObject *self, const Thing *thing);
-void mapping_pass_on(MappingObject *self, const Thing *thing);
+int mapping_pass_on(MappingObject *self, const Thing *thing);
 void mapping_count_wait(MappingObject *self, uint64_t waited);
 int mapping_ring_everybody(MappingObject *self, sp_atomic_u64 *mask);
 

@@ -34,13 +34,17 @@ void mapping_wait_begin(MappingObject *self, const Thing *thing)
 }
 
 /* Is there something left for the next one who waits for a slot? Then ring. */
-void mapping_pass_on(MappingObject *self, const Thing *thing)
+int mapping_pass_on(MappingObject *self, const Thing *thing)
 {
     if (thing->kind != FOR_SLOT)
-        return;
+        return 0;
     sp_freemap map = sp_freemap_of(&self->pool, thing->index);
-    if (sp_freemap_any(&map))
-        mapping_ring_quietly(self, thing->mask);
+    if (!sp_freemap_any(&map))
+        return 0;
+    if (!PyErr_Occurred())
+        return mapping_ring(self, thing->mask);
+    mapping_ring_quietly(self, thing->mask);
+    return 0;
 }
 
 void mapping_count_wait(MappingObject *self, uint64_t waited)
@@ -52,6 +56,7 @@ void mapping_count_wait(MappingObject *self, uint64_t waited)
         trace_note(self, SP_TRACE_NO_SLOT, waited, SP_TRACE_WOKE, SP_NO_QUEUE);
 }
 
+/* For tests: who waits sets and clears its bits by a Doorbell. */
 static PyObject *begin_waiting(MappingObject *self, PyObject *args)
 {
     Thing thing;

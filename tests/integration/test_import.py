@@ -87,6 +87,39 @@ print(pool.closed)
 
 
 @pytest.mark.parametrize("first", ["", "import multiprocessing.util"])
+@pytest.mark.parametrize("how", ["attach({name!r})", "create(slots=1, slot_size=1)"])
+def test_what_is_registered_later_may_use_the_pool_at_the_exit(how: str, first: str) -> None:
+    """It is closed by what its making registered, and what came last comes first."""
+    with shmpool.Pool.create(slots=1, slot_size=1) as pool:
+        said = _run(f"""
+import atexit
+{first}
+from shmpool import Pool
+pool = Pool.{how.format(name=pool.name)}
+atexit.register(lambda: (pool.acquire().release(), print("used")))
+""")
+    assert said.split() == ["used"]
+
+
+def test_a_pool_attached_at_the_exit_can_be_closed() -> None:
+    """Though what is registered then is not run any more."""
+    with shmpool.Pool.create(slots=1, slot_size=1) as pool:
+        said = _run(f"""
+import atexit
+from shmpool import Pool
+
+@atexit.register
+def use():
+    with Pool.attach({pool.name!r}) as pool:
+        pool.acquire().release()
+    print(pool.closed, pool._mapping.closed)
+
+Pool.attach({pool.name!r}).close()
+""")
+    assert said.split() == ["True", "True"]
+
+
+@pytest.mark.parametrize("first", ["", "import multiprocessing.util"])
 def test_the_exit_of_a_forked_child_ends_nothing_of_its_parent(first: str) -> None:
     """Nor its own view of it, while its other functions of the exit run."""
     with shmpool.Pool.create(slots=1, slot_size=1) as pool:

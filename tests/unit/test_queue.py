@@ -16,6 +16,7 @@ import pytest
 
 import shmpool
 from shmpool import QueueOptions, _core
+from shmpool._doorbell import find_bell
 
 PATIENCE = 60.0  # seconds after which a thread that should have been woken is a failure
 
@@ -707,6 +708,75 @@ def test_a_signal_handler_that_returns_does_not_end_a_wait(pool: shmpool.Pool) -
         threads.submit(send_late)
         assert number_of(pool.queue("a").get(timeout=PATIENCE)) == 6
     assert len(heard) >= 5
+
+
+def test_a_signal_handler_may_wait_itself(
+    pool: shmpool.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it interrupts a wait: it is heard at once, not when a slice is over."""
+    monkeypatch.setattr("shmpool._waiting.SLICE", 1e6)
+    doorbell, waits = (
+        pool._mapping.doorbell,
+        {"a": (_core.FOR_TICKET, 1), "b": (_core.FOR_TICKET, 2)},
+    )
+    got = []
+
+    def asleep_for(name: str) -> None:
+        while not (doorbell.asleep and doorbell.threads(*waits[name])):
+            os.sched_yield()
+
+    def disturb() -> None:
+        asleep_for("a")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        asleep_for("b")
+        send(pool, "b", 7)
+        asleep_for("a")
+        send(pool, "a", 8)
+
+    handle = signal.signal(signal.SIGUSR1, lambda *_: got.append(number_of(pool.queue("b").get())))
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            disturbed = threads.submit(disturb)
+            got.append(number_of(pool.queue("a").get()))
+            disturbed.result(PATIENCE)
+    finally:
+        signal.signal(signal.SIGUSR1, handle)
+    assert got == [7, 8]
+
+
+def test_a_ring_that_another_thread_hears_is_not_lost(
+    pool: shmpool.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that comes when a thread has looked in vain and does not sleep yet."""
+    monkeypatch.setattr("shmpool._waiting.SLICE", 1e6)
+    mapping, doorbell = pool._mapping, pool._mapping.doorbell
+    looking, go_on, late = threading.Event(), threading.Event(), list[int]()
+    check = mapping.check
+
+    def held_up() -> None:
+        if doorbell.threads(_core.FOR_TICKET, 1) and threading.get_ident() in late:
+            looking.set()
+            assert go_on.wait(PATIENCE)
+        check()
+
+    def get_late() -> int:
+        late.append(threading.get_ident())
+        return number_of(pool.queue("a").get())
+
+    monkeypatch.setattr(mapping, "check", held_up)
+    with started(pool, get_late) as (got,):
+        bell = find_bell(pool.name, mapping.me)
+        assert bell is not None
+        bell.ring()  # for nothing: it looks, and then around
+        assert looking.wait(PATIENCE)
+        with started(pool, pool.queue("b").get) as (other,):
+            send(pool, "a", 3)
+            while doorbell.heard < 2:
+                os.sched_yield()
+            go_on.set()
+            assert got.result(PATIENCE) == 3
+            send(pool, "b", 4)
+            assert number_of(other.result(PATIENCE)) == 4
 
 
 def test_a_time_out_is_kept_through_signals(pool: shmpool.Pool) -> None:
