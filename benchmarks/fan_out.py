@@ -20,7 +20,7 @@ from benchmarks.traffic import Load, check_filled, send_filled
 
 SIZE, DEPTH = 1920 * 1080 * 3, 8
 READERS = (1, 2, 4, 8)
-_FRAMES = 150
+_FRAMES, _COPIED = 1000, 15  # pictures in a block: handed on where they lie, and copied
 
 
 def run(*, quick: bool) -> Outcome:
@@ -31,7 +31,7 @@ def run(*, quick: bool) -> Outcome:
     for readers in crews:
         for fan in fans.FANS:
             if fan.peer.available() is None:
-                frames = 20 if quick else _FRAMES if fan.peer.shared else _FRAMES // 10
+                frames = 20 if quick else _FRAMES if fan.peer.shared else _COPIED
                 sides[_name(readers, fan.name)] = partial(block, fan, readers, frames)
     found = contest(rounds, sides)
     notes = (

@@ -37,7 +37,7 @@ _LEAST = "4 KiB"
 
 def run(*, quick: bool) -> Outcome:
     """All peers at each size, and those that copy nothing also untouched."""
-    rounds = 1 if quick else 3
+    rounds, blank_rounds = (1, 1) if quick else (3, 9)
     peers, missing = all_peers.present()
     peers = [ours.ASLEEP, *(peer for peer in peers if peer is not iceoryx.POLLING)]
     sizes = _QUICK if quick else tuple(SIZES)
@@ -50,7 +50,7 @@ def run(*, quick: bool) -> Outcome:
         few = 20 if quick else _TURNS
         for peer in (peer for peer in peers if peer.shared):
             blank[f"{size} untouched: {peer.name}"] = partial(blank_block, peer, SIZES[size], few)
-    untouched, found = contest(rounds, blank), contest(rounds, filled)
+    untouched, found = contest(blank_rounds, blank), contest(rounds, filled)
     if quick:
         _assert_flat(found)
     notes = (

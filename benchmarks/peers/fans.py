@@ -72,8 +72,9 @@ class ShareSender:
         return self._lease.array(self._wire.size, np.uint8)
 
     def _take_note(self) -> None:
-        with self._read.get(timeout=_PATIENCE) as note:
-            (ticket,) = _TICKET.unpack_from(note)
+        note = self._read.get(timeout=_PATIENCE)
+        (ticket,) = _TICKET.unpack_from(note)
+        note.release()
         lease, readers = self._out.pop(ticket)
         if readers > 1:
             self._out[ticket] = lease, readers - 1
