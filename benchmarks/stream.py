@@ -35,7 +35,8 @@ _FLOORS: dict[str, Side] = {
     ),
 }
 
-_UNRIVALLED = {ours.OURS.name, ours.ASLEEP.name, *_FLOORS}
+_OURS = (ours.OURS, ours.ASLEEP, ours.SPINNING)
+_UNRIVALLED = {*(peer.name for peer in _OURS), *_FLOORS}
 _TARGETS = {
     iceoryx.EVENTS.name: 1.0,
     iceoryx.POLLING.name: 1.0,
@@ -49,12 +50,12 @@ def run(*, quick: bool) -> Outcome:
     rounds = 1 if quick else 5
     peers, missing = all_peers.present()
     sides: dict[str, Side] = _FLOORS | {
-        peer.name: partial(block, peer, 30 if quick else _frames(peer))
-        for peer in (ours.OURS, ours.ASLEEP, *peers)
+        peer.name: partial(block, peer, 30 if quick else _frames(peer)) for peer in (*_OURS, *peers)
     }
-    found = contest(rounds, sides, must=(ours.OURS.name, ours.ASLEEP.name))
+    found = contest(rounds, sides, must=tuple(peer.name for peer in _OURS))
     notes = (
         "ratio: how many times as long a frame takes as with shmpool; of CPU seconds likewise",
+        "iceoryx2 with events is compared with spin=0, and polling with one who spins as well",
         f"{SIZE:,} bytes, {DEPTH} slots where a peer has such; nobody is pinned",
     )
     rows = [*_time_rows(found), *_cpu_rows(found)]
@@ -79,8 +80,9 @@ def block(peer: Peer, frames: int) -> Mapping[str, Sequence[float]]:
 
 
 def _rival(name: str) -> str:
-    """Who sleeps is compared with who sleeps."""
-    return ours.ASLEEP.name if name == iceoryx.EVENTS.name else ours.OURS.name
+    """Who sleeps is compared with who sleeps, and who never does with who hardly does."""
+    rivals = {iceoryx.EVENTS.name: ours.ASLEEP.name, iceoryx.POLLING.name: ours.SPINNING.name}
+    return rivals.get(name, ours.OURS.name)
 
 
 def _time_rows(found: Contest) -> Iterator[Row]:

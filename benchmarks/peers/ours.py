@@ -96,3 +96,4 @@ def _peer(name: str, spin: float | None) -> Peer:
 
 OURS = _peer("shmpool", None)  # spins a little, then sleeps
 ASLEEP = _peer("shmpool, spin=0", 0)
+SPINNING = _peer("shmpool, spin=0.001", 0.001)  # longer than the next picture takes to come
