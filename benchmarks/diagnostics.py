@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import repeat
 from typing import Any
 
 from benchmarks.measure import Block, compare, interleave
-from benchmarks.op_cost import batch
+from benchmarks.op_cost import batch, leases
 from benchmarks.result import Outcome, Row
 from shmpool import Pool
 from shmpool._trace import recorder
@@ -41,19 +40,14 @@ def _pool(stack: ExitStack, name: str, size: int) -> Pool:
 
 
 def _block(stack: ExitStack, name: str, size: int, turns: int) -> Block:
-    return batch(_leases, _pool(stack, name, size), turns)
-
-
-def _leases(pool: Pool, turns: int) -> None:
-    for _turn in repeat(None, turns):
-        pool.acquire().release()
+    return batch(leases, _pool(stack, name, size), turns)
 
 
 def _traced(pool: Pool, turns: int) -> Sequence[float]:
     """Nobody reads the rings: what a member pays is to write into its own."""
     with recorder(pool.name):
         pool.acquire().release()  # finds its ring
-        return batch(_leases, pool, turns)()
+        return batch(leases, pool, turns)()
 
 
 def _rows(size: str, blocks: Mapping[str, Block], rounds: int) -> list[Row]:

@@ -24,7 +24,7 @@ def run(*, quick: bool) -> Outcome:
     with Pool.create(slots=8, slot_size=4096) as pool, _semaphore() as semaphore:
         loops = (
             batch(_nothing, None, turns),
-            batch(_bare, pool, turns),
+            batch(leases, pool, turns),
             batch(_with, pool, turns),
             batch(_raw, semaphore, turns),
         )
@@ -57,7 +57,8 @@ def _nothing(_: None, turns: int) -> None:
         pass
 
 
-def _bare(pool: Pool, turns: int) -> None:
+def leases(pool: Pool, turns: int) -> None:
+    """Acquire and release, so many times."""
     for _turn in repeat(None, turns):
         pool.acquire().release()
 

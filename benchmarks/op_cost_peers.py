@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import Series, compare, interleave
-from benchmarks.op_cost import batch
+from benchmarks.op_cost import batch, leases
 from benchmarks.peers import all_peers, iceoryx
 from benchmarks.result import Outcome, Row, Target
 from shmpool import Pool
@@ -24,8 +24,7 @@ def run(*, quick: bool) -> Outcome:
     peers, missing = all_peers.present([iceoryx.POLLING])
     with ExitStack() as stack:
         pool = stack.enter_context(Pool.create(slots=8, slot_size=SIZE))
-        leases = (_drop, _lease, _lease_array)
-        loops = [batch(lease, pool, turns) for lease in leases]
+        loops = [batch(lease, pool, turns) for lease in (_drop, leases, _lease_array)]
         if peers:
             sender = iceoryx.open_service(stack, SIZE, 8, events=False).sender(stack)
             publisher = sender.publisher
@@ -58,11 +57,6 @@ def _rows(drop: Series, lease: Series, lease_array: Series, *loans: Series) -> l
 def _drop(pool: Pool, turns: int) -> None:
     for _turn in repeat(None, turns):
         pool.acquire()
-
-
-def _lease(pool: Pool, turns: int) -> None:
-    for _turn in repeat(None, turns):
-        pool.acquire().release()
 
 
 def _lease_array(pool: Pool, turns: int) -> None:

@@ -62,8 +62,5 @@ static PyType_Spec bell_spec = {
 
 int module_add_bell(PyObject *module)
 {
-    PyObject *type = PyType_FromSpec(&bell_spec);
-    int result = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
-    Py_XDECREF(type);
-    return result;
+    return module_add_type(module, &bell_spec);
 }

@@ -309,8 +309,5 @@ static PyType_Spec doorbell_spec = {
 
 int module_add_doorbell(PyObject *module)
 {
-    PyObject *type = PyType_FromSpec(&doorbell_spec);
-    int result = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
-    Py_XDECREF(type);
-    return result;
+    return module_add_type(module, &doorbell_spec);
 }

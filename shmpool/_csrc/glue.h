@@ -173,6 +173,7 @@ int mapping_thing_from(MappingObject *self, PyObject *pair, Thing *thing);
 void mapping_wait_begin(MappingObject *self, const Thing *thing);
 int mapping_pass_on(MappingObject *self, const Thing *thing);
 void mapping_count_wait(MappingObject *self, uint64_t waited);
+int mapping_ring_some(MappingObject *self, sp_atomic_u64 *mask, long most);
 int mapping_ring_everybody(MappingObject *self, sp_atomic_u64 *mask);
 
 /* Can rights be had here? Not before joining, after close, or in a forked child. */
@@ -322,6 +323,7 @@ static inline int right_whole(RightObject *self, const char *action)
 }
 
 /* Steps in building the module: 0 or -1. */
+int module_add_type(PyObject *module, PyType_Spec *spec); /* one that C need not know later */
 int module_add_geometry(PyObject *module);
 int module_add_mapping(PyObject *module);
 int module_add_span(PyObject *module);

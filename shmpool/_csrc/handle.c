@@ -70,8 +70,5 @@ int handle_add_type(PyObject *module, PyType_Spec *spec, const Name *names)
     for (; names->text; names++)
         if (intern(names) < 0)
             return -1;
-    PyObject *type = PyType_FromSpec(spec);
-    int result = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
-    Py_XDECREF(type);
-    return result;
+    return module_add_type(module, spec);
 }

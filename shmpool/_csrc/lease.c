@@ -119,6 +119,11 @@ static PyObject *lease_describe(RightObject *self, PyObject *description)
     return PyBool_FromLong(fits);
 }
 
+static bool span_has(const SpanObject *span, Py_ssize_t offset, Py_ssize_t length)
+{
+    return offset >= 0 && length >= 0 && length <= span->length && offset <= span->length - length;
+}
+
 /* Copy bytes in at an offset that the caller has checked against the slot's size. */
 static PyObject *lease_write_at(RightObject *self, PyObject *const *args, Py_ssize_t count)
 {
@@ -130,7 +135,7 @@ static PyObject *lease_write_at(RightObject *self, PyObject *const *args, Py_ssi
     if (span == NULL || (offset == -1 && PyErr_Occurred()) ||
         PyObject_GetBuffer(args[1], &view, PyBUF_C_CONTIGUOUS) < 0)
         return NULL;
-    bool fits = offset >= 0 && view.len <= span->length && offset <= span->length - view.len;
+    bool fits = span_has(span, offset, view.len);
     if (fits)
         memmove(span->memory + offset, view.buf, (size_t)view.len); /* data may be a view of us */
     PyBuffer_Release(&view);
@@ -149,7 +154,7 @@ static PyObject *lease_read_at(RightObject *self, PyObject *const *args, Py_ssiz
     Py_ssize_t length = span ? PyLong_AsSsize_t(args[1]) : -1;
     if (PyErr_Occurred())
         return NULL;
-    if (offset < 0 || length < 0 || length > span->length || offset > span->length - length)
+    if (!span_has(span, offset, length))
         return PyErr_Format(PyExc_IndexError, "%zd bytes at offset %zd are not in the slot", length, offset);
     return PyBytes_FromStringAndSize((const char *)span->memory + offset, length);
 }

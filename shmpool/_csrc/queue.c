@@ -135,9 +135,8 @@ static PyObject *queue_wake(QueueObject *self, PyObject *number)
     long most = PyLong_AsLong(number);
     if (most == -1 && PyErr_Occurred())
         return NULL;
-    for (; most > 0 && sp_wait_any(queue_waiting(self)); most--)
-        if (mapping_ring(self->handle.mapping, queue_waiting(self)) < 0)
-            return NULL;
+    if (mapping_ring_some(self->handle.mapping, queue_waiting(self), most) < 0)
+        return NULL;
     Py_RETURN_NONE;
 }
 

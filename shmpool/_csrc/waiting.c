@@ -75,12 +75,18 @@ static PyObject *end_waiting(MappingObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-int mapping_ring_everybody(MappingObject *self, sp_atomic_u64 *mask)
+/* Wake so many sleepers of this mask, or all that there are. */
+int mapping_ring_some(MappingObject *self, sp_atomic_u64 *mask, long most)
 {
-    for (uint32_t i = 0; i <= SP_MAX_MEMBERS && sp_wait_any(mask); i++)
+    for (; most > 0 && sp_wait_any(mask); most--)
         if (mapping_ring(self, mask) < 0)
             return -1;
     return 0;
+}
+
+int mapping_ring_everybody(MappingObject *self, sp_atomic_u64 *mask)
+{
+    return mapping_ring_some(self, mask, SP_MAX_MEMBERS + 1);
 }
 
 static PyObject *mapping_ring_all(MappingObject *self, PyObject *Py_UNUSED(none))
