@@ -375,9 +375,11 @@ def stop(pid):
     os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
 
 def coordinate(ready):
-    global pool
-    pool = Pool.create(slots=2, slot_size=4096, queues=("a",))
-    ready(pool.name.encode())
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # in the reaper's thread as well
+    with Pool.create(slots=2, slot_size=4096, queues=("a",)) as pool:
+        ready(pool.name.encode())
+        signal.sigwait({signal.SIGUSR1})
+    os._exit(0)
 
 def hold(ready):
     global pool, lease
@@ -385,14 +387,18 @@ def hold(ready):
     lease = pool.acquire()
     ready()
 
+def all_bells_hang(pool):
+    # Killed on the way, the coordinator may have told its tracker of one that is not yet there.
+    while pool._mapping.view().status["doorbells"] <= pool._mapping.me + 8:
+        pass
+
 def reuse_a_members(after_it_was_met):
     if not after_it_was_met:
         stop(coordinator)
     member, _ = fork(hold)
     with Pool.attach(name) as pool:
         if after_it_was_met:
-            while pool._mapping.view().status["doorbells"] <= pool._mapping.me + 8:
-                pass
+            all_bells_hang(pool)
             stop(coordinator)
         end(member)
         fork(hold, member)  # the new one joins, and holds a slot, before anybody is reaped
@@ -422,6 +428,7 @@ def reuse_a_members_by_a_stranger():
 def reuse_the_coordinators():
     with Pool.attach(name) as pool:
         pool.acquire().release()
+        all_bells_hang(pool)
         children = Path(f"/proc/{coordinator}/task/{coordinator}/children").read_text().split()
         for tracker in map(int, children):
             os.kill(tracker, signal.SIGKILL)
@@ -440,13 +447,8 @@ def reuse_the_coordinators():
 coordinator, name = fork(coordinate)
 eval(sys.argv[1])
 if "coordinator" not in sys.argv[1]:
-    # Orderly: whatever is in shared memory is its to remove.
-    children = Path(f"/proc/{coordinator}/task/{coordinator}/children").read_text().split()
-    trackers = [os.pidfd_open(int(pid)) for pid in children]
-    end(coordinator)
-    import select
-    for tracker in trackers:
-        select.select([tracker], [], [])
+    os.kill(coordinator, signal.SIGUSR1)
+    assert os.waitpid(coordinator, 0)[1] == 0
 print(*[entry.name for entry in Path("/dev/shm").iterdir() if name in entry.name])
 """
 
