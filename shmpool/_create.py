@@ -10,6 +10,7 @@ from shmpool import _core
 from shmpool._attachment import Attachment, attach, slab_name
 from shmpool._header import NAME, PoolSpec, decode, encode
 from shmpool._layout import Status
+from shmpool._life import Life, life, why_unknown
 from shmpool._orphan import remove_all
 from shmpool._plan import check_member_name, check_spin
 from shmpool._process import is_alive, pid_namespace
@@ -99,11 +100,17 @@ def _taken(name: str) -> SegmentError:
     except ShmpoolError as error:
         message = f"the name {name!r} is taken, by something that is no usable pool: {error}"
         return PoolExistsError(message, name=name)
-    pid = spec.coordinator.pid
-    if is_alive(spec.coordinator):
+    pid, found = spec.coordinator.pid, life(spec, spec.coordinator)
+    if found is Life.ALIVE:
         message = (
             f"pool {name!r} exists, made by pid {pid}, which is alive: attach to it, "
             f"or choose another name"
+        )
+        return PoolExistsError(message, name=name, pid=pid)
+    if found is Life.UNKNOWN:
+        message = (
+            f"pool {name!r} exists: its coordinator (pid {pid}) {why_unknown(spec)}; "
+            f"choose another name"
         )
         return PoolExistsError(message, name=name, pid=pid)
     message = (
@@ -169,11 +176,21 @@ def _check_namespace(spec: PoolSpec) -> None:
         raise PidNamespaceError(message, name=spec.name)
 
 
+def _check_dead(spec: PoolSpec) -> None:
+    name, pid = spec.name, spec.coordinator.pid
+    found = life(spec, spec.coordinator)
+    if found is Life.ALIVE:
+        raise PoolExistsError(f"pool {name!r} is alive (pid {pid}): close it instead", name=name)
+    if found is Life.UNKNOWN:
+        message = f"the coordinator of pool {name!r} (pid {pid}) {why_unknown(spec)}"
+        raise PoolExistsError(message, name=name)
+
+
 def remove_orphan(name: str) -> list[str]:
     """Remove what a dead coordinator left in shared memory: the names removed.
 
-    Raises PoolExistsError if it is alive, PoolNotReadyError if that cannot be told, and
-    whatever `inspect` finds wrong. Touches nothing then.
+    Raises PoolExistsError if it is alive, or may be (in another pid namespace it cannot be seen),
+    and whatever `inspect` finds wrong. Touches nothing then.
 
     >>> import shmpool
     >>> with shmpool.Pool.create(slots=1, slot_size=64, name="doctest-alive"):
@@ -183,9 +200,7 @@ def remove_orphan(name: str) -> list[str]:
     shmpool.errors.PoolExistsError: pool 'doctest-alive' is alive (...): close it instead
     """
     spec = inspect(name)
-    if is_alive(spec.coordinator):
-        message = f"pool {name!r} is alive (pid {spec.coordinator.pid}): close it instead"
-        raise PoolExistsError(message, name=name)
+    _check_dead(spec)
     with opened(name) as control:
         if read(name, control) != spec:
             raise PoolExistsError(f"pool {name!r} was made anew meanwhile", name=name)

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,8 @@ from shmpool._attachment import Attachment, slab_name
 from shmpool._create import STATIC_MOST, read
 from shmpool._header import NAME, PoolSpec, decode
 from shmpool._layout import SHEET, SLOT, TRANSITION, ControlView, Word
-from shmpool._process import Identity, is_dead, pid_namespace
+from shmpool._life import Life, life
+from shmpool._process import Identity
 from shmpool._segment import SHM, check_file, opened_to_read, read_at
 from shmpool._statistics import PoolStatistics
 from shmpool.errors import (
@@ -34,18 +34,9 @@ from shmpool.errors import (
     NotAPoolError,
     PoolNotReadyError,
     SegmentError,
-    UnsupportedPlatformError,
 )
 
 _SLAB = re.compile(r"(.+)\.slab\d+")
-
-
-class Life(StrEnum):
-    """What is known of a process."""
-
-    ALIVE = "alive"
-    DEAD = "dead"
-    UNKNOWN = "unknown"  # it is in another pid namespace, or cannot be asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +94,6 @@ class SlotBytes:
             raise ArgumentError("the slot has no description: its holder wrote plain bytes")
         _description.check_fits(self.shape, self.dtype, len(self.data))
         return np.ndarray(self.shape, self.dtype, buffer=self.data)
-
-
-def life(spec: PoolSpec, process: Identity) -> Life:
-    """Whether a process of a pool is dead, as far as it can be seen from here."""
-    if pid_namespace() != spec.pid_namespace:
-        return Life.UNKNOWN
-    try:
-        return Life.DEAD if is_dead(process) else Life.ALIVE
-    except (OSError, UnsupportedPlatformError):  # it cannot be seen here who lives
-        return Life.UNKNOWN
 
 
 def names() -> list[str]:

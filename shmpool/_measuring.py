@@ -13,7 +13,8 @@ import numpy as np
 
 from shmpool import _story
 from shmpool._layout import State, Status, bits_of
-from shmpool._look import Life, Look
+from shmpool._life import Life
+from shmpool._look import Look
 from shmpool._statistics import MemberStatistics, PoolStatistics
 
 GAUGE, COUNTER = "gauge", "counter"

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from shmpool._header import PoolSpec
 from shmpool._layout import Standing
-from shmpool._look import Life, life, look, maker, names
+from shmpool._life import Life, life, why_unknown
+from shmpool._look import look, maker, names
 from shmpool._orphan import left, remove_all
-from shmpool._process import pid_namespace
 from shmpool._segment import opened_to_read
 from shmpool._trace import forget_dead_tracer
 from shmpool._tracing import SUFFIX, leftover, remove_leftover, traces
@@ -51,7 +51,8 @@ def _judge(name: str, *, dry_run: bool) -> Verdict | None:
     except ShmpoolError as error:
         return Verdict(name=name, orphaned=False, reason=f"whose it is cannot be told: {error}")
     pid = spec.coordinator.pid
-    reason = f"its coordinator (pid {pid}) {_where(spec, found)}"
+    how = "is alive" if found is Life.ALIVE else why_unknown(spec)
+    reason = f"its coordinator (pid {pid}) {how}"
     return Verdict(name=name, orphaned=False, reason=reason, pid=pid)
 
 
@@ -73,14 +74,6 @@ def _judge_trace(name: str, *, dry_run: bool) -> Verdict | None:
         name=name, orphaned=True, reason=reason, pid=found.pid, bytes=found.bytes,
         left=[] if removed else [name], removed=[name] if removed else [],
     )  # fmt: skip
-
-
-def _where(spec: PoolSpec, found: Life) -> str:
-    if found is Life.ALIVE:
-        return "is alive"
-    if spec.pid_namespace != pid_namespace():
-        return f"is in another pid namespace ({spec.pid_namespace}), and cannot be seen from here"
-    return "may be alive: it cannot be told here, see shmpool doctor"
 
 
 def _remove(spec: PoolSpec, control: int, *, dry_run: bool) -> Verdict:

@@ -18,6 +18,7 @@ from shmpool import _core, _look, _story
 from shmpool._create import read
 from shmpool._header import NAME, PoolSpec
 from shmpool._layout import TRACE_EVENT, TRACE_RING, ControlView, Standing, Status
+from shmpool._life import Life, life
 from shmpool._process import Identity
 from shmpool._segment import opened, read_at
 from shmpool._tracing import EVENTS, Segment, segment, switch
@@ -143,8 +144,8 @@ class Recorder:
     def over(self) -> bool:
         """Whether nothing more can come: the pool is closed or orphaned, and nobody is attached."""
         status = int(self._view().status["status"])
-        life = _look.life(self.spec, self.spec.coordinator)
-        if status == Status.OPEN and life is not _look.Life.DEAD:
+        coordinator = life(self.spec, self.spec.coordinator)
+        if status == Status.OPEN and coordinator is not Life.DEAD:
             return False
         return not any(self._attached())
 
@@ -156,7 +157,7 @@ class Recorder:
             row = view.members[member]
             who = Identity(view.pid(member), int(row["start_time"]), int(row["pidfd_inode"]))
             known = int(view.members["identity"][member]) & 255 == Standing.ACTIVE
-            if known and _look.life(self.spec, who) is not _look.Life.DEAD:
+            if known and life(self.spec, who) is not Life.DEAD:
                 yield member
 
     def stop(self) -> Recording:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shmpool._layout import Standing, State, Status
-from shmpool._look import Life, Look, look, names
+from shmpool._life import Life
+from shmpool._look import Look, look, names
 from shmpool._sizes import show_size
 from shmpool.cli.table import add_parser, printable, show_json, table
 from shmpool.errors import PoolNotFoundError, ShmpoolError

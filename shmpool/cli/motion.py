@@ -16,7 +16,8 @@ import numpy as np
 
 from shmpool import _survey
 from shmpool._layout import ControlView, Standing, State, Status, bits_of
-from shmpool._look import Life, Look
+from shmpool._life import Life
+from shmpool._look import Look
 from shmpool.cli.ls import pool_state
 from shmpool.cli.portrait import waits_for
 

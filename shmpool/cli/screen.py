@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from shmpool._layout import State
-from shmpool._look import Life
+from shmpool._life import Life
 from shmpool._sizes import show_size
 from shmpool.cli import sections, slotmap
 from shmpool.cli.grid import BAD, DIM, GOOD, WARN, brief, cut, fit, rule, short, spark

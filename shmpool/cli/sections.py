@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from shmpool._layout import State
-from shmpool._look import Life
+from shmpool._life import Life
 from shmpool._sizes import show_size
 from shmpool.cli import slotmap
 from shmpool.cli.grid import BAD, DIM, WARN, Cell, Column, bar, brief, rule, short, table

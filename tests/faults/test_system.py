@@ -82,6 +82,24 @@ def test_another_pid_namespace_is_refused_by_name(pool: Pool) -> None:
 
 
 @root
+@pytest.mark.parametrize(
+    "use", ["remove_orphan('{}')", "Pool.create(name='{}', slots=1, slot_size=64)"]
+)
+def test_from_another_pid_namespace_a_pool_is_not_taken_for_an_orphan(
+    make_pool: MakePool, use: str
+) -> None:
+    """The coordinator's number is nobody's there, or somebody else's: that proves no death."""
+    pool = make_pool(slots=1, slot_size=64)
+    program = f"import shmpool; from shmpool import *; {use.format(pool.name)}"
+    run = in_namespace("--pid --fork --mount-proc", f'$PY -c "{program}"')
+    told = run.stderr.splitlines()[-1]
+    assert told.startswith("shmpool.errors.PoolExistsError: ")
+    assert "another pid namespace" in told
+    with Pool.attach(pool.name) as again:
+        again.acquire().release()
+
+
+@root
 def test_another_user_may_not_attach(pool: Pool) -> None:
     """The segment is mode 0600; the error names the user."""
     pid = os.fork()

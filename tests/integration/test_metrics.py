@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import shmpool
 from shmpool import Pool, QueueOptions, _core, _look
+from shmpool._life import Life
 from shmpool._measuring import COUNTER, FAMILIES, GAUGE
 from shmpool.metrics import PoolCollector
 from shmpool.testing import abandon
@@ -223,7 +224,7 @@ def test_the_status_is_one_of_four(
 ) -> None:
     """1 for what the pool is; an orphan can still be read."""
     if not alive:
-        monkeypatch.setattr(_look, "life", lambda *_: _look.Life.DEAD)
+        monkeypatch.setattr(_look, "life", lambda *_: Life.DEAD)
     samples = scrape(registry_of(pool.name))
     told = {s: value(samples, "shmpool_status", status=s) for s in
             ("forming", "open", "closed", "orphaned")}  # fmt: skip

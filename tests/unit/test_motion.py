@@ -11,7 +11,8 @@ import pytest
 
 from shmpool import Pool, _look
 from shmpool._layout import State
-from shmpool._look import Life, Look
+from shmpool._life import Life
+from shmpool._look import Look
 from shmpool.cli.motion import EVENTS, SORTS, Ages, motion
 from shmpool.cli.portrait import waits_for
 from shmpool.errors import CorruptSegmentError
