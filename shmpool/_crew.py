@@ -255,7 +255,7 @@ class Crew:
         """Wait for all workers to end; their queues are closed."""
         self._hire_no_more()
         for hired in self._workers:
-            hired.process.join()
+            _see_off(hired.process)
         self._workers.clear()
         self._at_exit.cancel()
         self._stopped.set()
@@ -269,7 +269,7 @@ class Crew:
         self._hire_no_more()
         for hired in self._workers:
             if hired.stage == number:
-                hired.process.join()
+                _see_off(hired.process)
 
     def terminate(self) -> None:
         """Kill all workers now, the stopped ones and those that handle SIGTERM too."""
@@ -296,6 +296,13 @@ class Crew:
     def pids(self) -> list[int]:
         """Of the workers there are."""
         return [hired.process.pid for hired in self._workers if hired.process.pid]
+
+
+def _see_off(worker: BaseProcess) -> None:
+    """Wait for one to end. Stopped (SIGSTOP), it would never hear that it may: it goes on."""
+    if worker.is_alive():
+        os.kill(worker.pid or 0, signal.SIGCONT)
+    worker.join()
 
 
 @contextmanager

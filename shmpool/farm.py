@@ -310,6 +310,8 @@ class Farm:
     def close(self, *, cancel: bool = True) -> None:
         """Let workers finish the jobs that they have begun, and close the pool. Idempotent.
 
+        Workers that are stopped (SIGSTOP) are continued.
+
         cancel: futures of jobs that nobody has begun are cancelled; else they are done first.
         """
         with self._starting:

@@ -179,6 +179,15 @@ def test_a_stopped_worker_loses_nothing(farm: Farm) -> None:
     assert farm.statistics().replaced == 0
 
 
+def test_a_farm_with_stopped_workers_can_be_closed() -> None:
+    """They would never hear that there is no more work: close() lets them go on."""
+    with Farm(obey, SPEC, workers=2) as farm:
+        assert [result.job for result in farm.map(range(4))] == [0, 1, 2, 3]
+        for pid in farm._started()[1].pids():
+            os.kill(pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+
+
 def swell(job: int, frame: Frame) -> int:
     """Allocate so many bytes."""
     return len(bytearray(job))
