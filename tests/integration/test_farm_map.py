@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from farm_jobs import SPEC, Gate, checksum, die_first, fill, obey, raise_error, whole
 
 import shmpool
-from shmpool import ArraySpec, Farm
+from shmpool import ArraySpec, Farm, _source
 
 
 def test_an_endless_source_is_read_no_further_than_there_are_slots(farm: Farm) -> None:
@@ -228,13 +229,24 @@ def test_workers_hear_of_a_job_before_its_source_may_block(farm: Farm, told: lis
     ids=["list", "range", "one that is not small", "who knows"],
 )
 def test_workers_hear_at_once_of_all_jobs_that_are_at_hand(
-    farm: Farm, told: list[int], jobs: Any, times: list[int]
+    farm: Farm, told: list[int], jobs: Any, times: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If they are small: who is woken for the first takes the CPU from whoever sends the others."""
-    results = farm.map(jobs, on_error="yield")
-    next(results)
-    assert told == times
-    results.close()
+    monkeypatch.setattr(_source, "monotonic", lambda: 0.0)  # however long they take here
+    with contextlib.closing(farm.map(jobs, on_error="yield")) as results:
+        next(results)
+        assert told == times
+
+
+def test_workers_do_not_wait_long_for_all_jobs_that_are_at_hand(
+    farm: Farm, told: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at the clock after each job, by which a fifth of a millisecond is over: no more."""
+    looks = itertools.count()
+    monkeypatch.setattr(_source, "monotonic", lambda: next(looks) * 0.0002)
+    with contextlib.closing(farm.map([1, 2, 3, 4])) as results:
+        next(results)
+        assert told == [3, 1]
 
 
 def test_workers_hear_of_a_job_before_its_frame_is_asked_for(
