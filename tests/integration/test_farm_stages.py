@@ -106,7 +106,7 @@ def test_a_job_that_kills_a_later_stage_is_no_success() -> None:
 
 def test_a_job_that_hangs_in_a_later_stage_is_told() -> None:
     """job_timeout is for each stage."""
-    farm = Farm(first_half, SPEC, workers=1, retries=0, job_timeout=0.3)
+    farm = Farm(first_half, SPEC, workers=1, retries=0, job_timeout=1)
     with farm.then(then_obey, workers=1):
         with pytest.raises(shmpool.JobTimeoutError, match="then_obey"):
             list(farm.map([(1, (stay,))]))
