@@ -25,7 +25,7 @@ import pyarrow as pa
 import pytest
 
 import shmpool
-from shmpool import Pool
+from shmpool import Pool, _reaper
 
 PAGE = 4096
 MINE, NEXT, TOUCHED = 0x11, 0x5A, 0xFF
@@ -233,6 +233,9 @@ def every_stage(stages: Callable[[str], Stage]) -> None:
     for views in ("fence", "raise", "copy", "ignore"):
         stage = stages(views)
         stage.other.acquire(PAGE).release()
+        reaper = next(r for r in _reaper._all if r._mapping.spec.name == stage.pool.name)
+        while not reaper._watched:
+            pass  # the descriptor by which it sees the other attachment end is to come yet
         if views in ("fence", "copy"):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
