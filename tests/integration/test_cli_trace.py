@@ -525,3 +525,18 @@ def test_what_was_lost_leaves_guesses(pool: Pool) -> None:
     assert line.misfits > 0
     assert any(s.guessed for s in line.spans)
     check_format(chrome.trace_events(line))
+
+
+def test_a_slot_whose_get_was_lost_was_sent_by_nobody(make_pool: MakePool) -> None:
+    """It waited in a queue when it was seen last, and is put into one next."""
+    pool = make_pool(slots=1)
+    a, b = pool.queue("a"), pool.queue("b")
+    a.put(pool.acquire())
+    with recorder(pool.name, _core.TRACE_LEAST) as listening:
+        for _ in range(100):
+            b.put(a.get())
+            a.put(b.get())
+        line = build(listening.stop())
+    assert KINDS[line.recording.events[0]["kind"]] == "put"
+    assert {handoff.sent.what for handoff in line.handoffs} == {"held"}
+    check_format(chrome.trace_events(line))
