@@ -36,9 +36,10 @@ def check_format(trace: dict[str, Any]) -> None:  # noqa: C901 - a rule after th
         last[row] = event["ts"]
         if event["ph"] != "C":
             assert ("thread_name", *row) in names
+            assert row[1] not in (0, row[0]), "the main thread's row is shown before all others"
     for row, spans in slices.items():
         for (_, end), (begin, _) in itertools.pairwise(spans):
-            assert end <= begin + 1e-6, f"slices of row {row} overlap"
+            assert end < begin, f"slices of row {row} overlap, or would by rounding"
     for flow in flows.values():
         assert [event["ph"] for event in flow] == ["s", "t", "f"]
         for event in flow:

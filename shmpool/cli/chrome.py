@@ -1,7 +1,8 @@
-"""A timeline in the Trace Event Format, which Perfetto (ui.perfetto.dev) and Chrome open.
+"""A timeline in the Trace Event Format, which Perfetto (ui.perfetto.dev) opens.
 
-Two processes, `members` and `slots`. A member has a row for its waits, and as many for what it
-holds as it holds slots at once, since slices of a row may not overlap; a slot has one row.
+Three processes: `members`, `slots`, and `queues` with how many tickets are in each. A member has
+a row for its waits, and as many for what it holds as it holds slots at once, since slices of a
+row may not overlap; a slot has one row.
 Arrows lead from a put to the queue to the get.
 """
 
@@ -26,7 +27,10 @@ from shmpool.cli.timeline import (
 from shmpool.cli.trace_summary import waited_for
 
 MEMBERS, SLOTS, QUEUES = 1, 2, 3  # process ids
-_ROWS = 1000  # thread ids from one member to the next
+# Thread ids. Perfetto shows them behind the names, puts rows in their order, and before all
+# others the one whose id is its process's.
+_ROWS = 1000  # a member's begin with a multiple of this
+_SLOT_ROWS = 100_000  # slot 7 is 100007
 _NAMES = {MEMBERS: "members", SLOTS: "slots", QUEUES: "queues"}
 Record = dict[str, Any]
 
@@ -45,12 +49,16 @@ def _when(record: Record) -> float:
     return float(record["ts"])
 
 
-def lanes(spans: Iterable[Lasting]) -> Iterator[tuple[int, Lasting]]:
-    """Each with the lowest lane in which nothing is at its time, in order of their begins."""
+def lanes(spans: Iterable[Lasting], since: int = 0) -> Iterator[tuple[int, Lasting]]:
+    """Each with the lowest lane in which nothing is at its time, in order of their begins.
+
+    What was before `since` is then.
+    """
     ends: list[int] = []
     for span in sorted(spans, key=attrgetter("begin")):
-        lane = next((n for n, end in enumerate(ends) if end <= span.begin), len(ends))
-        ends[lane : lane + 1] = [max(span.end, span.begin + 1)]
+        begin = max(span.begin, since)
+        lane = next((n for n, end in enumerate(ends) if end <= begin), len(ends))
+        ends[lane : lane + 1] = [max(span.end, begin + 1)]
         yield lane, span
 
 
@@ -58,13 +66,15 @@ class _Drawing:
     def __init__(self, line: Timeline) -> None:
         self._line = line
         self._origin = line.recording.began_ns
-        self._rows = {who: _ROWS * (n + 1) for n, who in enumerate(line.members)}
+        self._rows: dict[Who, int] = {}
         self._lanes: dict[int, int] = {}  # id of a span or wait: its thread
         self._titles: dict[int, str] = {}  # of threads
         waits, held = by_member(line.waits), by_member((*line.holds(), *line.borrows))
+        end = _ROWS
         for who in line.members:
+            self._rows[who] = -(-end // _ROWS) * _ROWS  # of one that holds thousands there are more
             after = self._place(who, self._rows[who], "waits", waits.get(who, []))
-            self._place(who, after, "holds", held.get(who, []))
+            end = self._place(who, after, "holds", held.get(who, []))
         # In a row of its own no span begins before the last one ends, not by a nanosecond.
         self._in_slot: dict[int, tuple[int, int]] = {}
         ends: dict[int, int] = {}
@@ -77,7 +87,7 @@ class _Drawing:
         """Find a row for each, from `row` on: the row behind the last."""
         title, end = f"{self._line.name(who)} (pid {who.pid}) {what}", row + 1
         self._titles[row] = title
-        for lane, thing in lanes(things):
+        for lane, thing in lanes(things, self._origin):
             self._lanes[id(thing)] = row + lane
             if lane:
                 self._titles[row + lane] = f"{title} +{lane}"
@@ -89,9 +99,11 @@ class _Drawing:
         return max(0, when - self._origin) / 1000
 
     def _lasting(self, begin: int, end: int) -> Record:
-        begin, end = max(begin, self._origin), max(end, self._origin)
-        # By their difference, two that touch would overlap by rounding.
-        return {"ph": "X", "ts": self._at(begin), "dur": max(end - begin, 1) / 1000}
+        begin = max(begin, self._origin)
+        # Some readers add in floating point, and bind an arrow at the begin of a slice to the one
+        # that ends there: less a tenth of a nanosecond, which rounding to nanoseconds gives back.
+        dur = (10 * max(end - begin, 1) - 1) / 10_000
+        return {"ph": "X", "ts": self._at(begin), "dur": dur}
 
     def names(self) -> Iterator[Record]:
         """What the rows are called, and in which order they stand."""
@@ -101,12 +113,12 @@ class _Drawing:
         for row, title in self._titles.items():
             yield from _row(MEMBERS, row, title)
         for slot in range(self._line.recording.spec.slots):
-            yield from _row(SLOTS, slot + 1, f"slot {slot}")
+            yield from _row(*_of_slot(slot), f"slot {slot}")
 
     def slices(self) -> Iterator[Record]:
         """What lasts."""
         for span in self._line.spans:
-            row = SLOTS, span.slot + 1
+            row = _of_slot(span.slot)
             yield self._slice(span, self._title(span), *row, *self._in_slot[id(span)])
         for span in (*self._line.holds(), *self._line.borrows):
             title = f"slot {span.slot}" + (f" {span.what}" if span.what != "held" else "")
@@ -148,12 +160,13 @@ class _Drawing:
         name = self._line.queue(handoff.queue) or "ticket"
         base = {"name": name, "cat": "hand-off", "id": number}
         leaves, comes = self._lanes[id(sent)], self._lanes[id(got)]
+        pid, tid = _of_slot(queued.slot)
         # A slice has ended at its end: a nanosecond before.
         start = max(sent.begin, sent.end - 1, self._origin)
         step = self._in_slot[id(queued)][0]
         end = max(got.begin, step)
         yield {**base, "ph": "s", "ts": self._at(start), "pid": MEMBERS, "tid": leaves}
-        yield {**base, "ph": "t", "ts": self._at(step), "pid": SLOTS, "tid": queued.slot + 1}
+        yield {**base, "ph": "t", "ts": self._at(step), "pid": pid, "tid": tid}
         yield {**base, "ph": "f", "bp": "e", "ts": self._at(end), "pid": MEMBERS, "tid": comes}
 
     def marks(self) -> Iterator[Record]:
@@ -166,7 +179,7 @@ class _Drawing:
         on_slot = mark.kind in _REAPED
         title = f"{mark.kind}: {name} died" if on_slot else f"{name} {_MARKS[mark.kind]}"
         about = {} if mark.kind in PARTED else {"slot": mark.slot, "generation": mark.generation}
-        row = (SLOTS, mark.slot + 1) if on_slot else (MEMBERS, self._rows[mark.who])
+        row = _of_slot(mark.slot) if on_slot else (MEMBERS, self._rows[mark.who])
         scope = "p" if mark.kind in PARTED else "t"
         return {"ph": "i", "ts": self._at(mark.when), "name": title, "cat": mark.kind, "s": scope,
                 "pid": row[0], "tid": row[1], "args": about}  # fmt: skip
@@ -188,6 +201,11 @@ class _Drawing:
 
 
 _MARKS = {"died": "died", "left": "left", "stale": "used a right that was over"}
+
+
+def _of_slot(slot: int) -> tuple[int, int]:
+    """Process and thread."""
+    return SLOTS, _SLOT_ROWS + slot
 
 
 def _row(pid: int, tid: int, name: str) -> Iterator[Record]:

@@ -267,7 +267,9 @@ class _Walk:
         shared = self._is(SHARED)
         held = self._close(event.when, event.kind, guessed=not fits)
         self._generation = event.generation + 1
-        self._last = held if event.kind in ("put", "detached") else None
+        # If its begin was lost while it waited, nobody is known to have held it.
+        known = held is not None and held.who is not None
+        self._last = held if known and event.kind in ("put", "detached") else None
         match event.kind:
             case "put" | "requeued":
                 self._open(QUEUED, event, event.generation + 1, queue=event.queue)

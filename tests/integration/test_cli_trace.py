@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -24,7 +25,7 @@ from shmpool import ArraySpec, Farm, Pool, Queue, _core, _sweep
 from shmpool._look import look
 from shmpool._trace import KINDS, Recording, recorder
 from shmpool.cli import chrome, main, trace_picture, trace_summary
-from shmpool.cli.timeline import Span, Timeline, Wait, Who, build
+from shmpool.cli.timeline import Handoff, Span, Timeline, Wait, Who, build
 
 MakePool = Callable[..., Pool]
 SHM = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is
@@ -437,6 +438,76 @@ def test_two_threads_that_wait_have_two_rows(pool: Pool) -> None:
     assert len({event["tid"] for event in slices}) == 2
 
 
+def slices_of(trace: dict[str, Any], pid: int) -> list[dict[str, Any]]:
+    """Of one of the processes, in order."""
+    return [event for event in trace["traceEvents"] if event["ph"] == "X" and event["pid"] == pid]
+
+
+def test_rows_of_slots_are_in_order(make_pool: MakePool) -> None:
+    """For a reader that goes by ids, too."""
+    line = Timeline(recording_of(make_pool(slots=12)))
+    who = Who(1, os.getpid())
+    line.members = [who]
+    line.spans = [span(slot, 0, 1, who) for slot in range(12)]
+    trace = chrome.trace_events(line)
+    check_format(trace)
+    rows = [event for event in trace["traceEvents"] if event["name"] == "thread_name"]
+    slots = sorted((event["tid"], event["args"]["name"]) for event in rows if event["pid"] == 2)
+    assert [name for _, name in slots] == [f"slot {slot}" for slot in range(12)]
+
+
+def test_a_member_that_holds_thousands_keeps_its_rows_to_itself(pool: Pool) -> None:
+    """One slot is one row while it is held."""
+    line = Timeline(recording_of(pool))
+    line.members = [Who(1, 10), Who(2, 20)]
+    line.borrows = [span(0, 0, 1, who) for who in line.members for _ in range(2500)]
+    trace = chrome.trace_events(line)
+    check_format(trace)
+    assert len({event["tid"] for event in slices_of(trace, 1)}) == 5000
+
+
+def test_slices_that_touch_do_not_overlap_by_rounding(pool: Pool) -> None:
+    """Readers add up time and duration, and count in floating point."""
+    line = Timeline(recording_of(pool))
+    line.members = [Who(1, os.getpid())]
+    times = [n * 100_000_007 for n in range(200)]
+    line.spans = [Span("held", 0, 1, *pair, line.members[0]) for pair in pairwise(times)]
+    assert any(a / 1000 + (b - a) / 1000 > b / 1000 for a, b in pairwise(times))
+    trace = chrome.trace_events(line)
+    check_format(trace)
+    for event, begin, end in zip(slices_of(trace, 2), times, times[1:], strict=False):
+        assert (round(event["ts"] * 1000), round(event["dur"] * 1000)) == (begin, end - begin)
+
+
+def test_what_was_over_when_the_trace_began_does_not_overlap(pool: Pool) -> None:
+    """A member that was put aside notes late: a nanosecond of it is shown."""
+    line = Timeline(replace(recording_of(pool), began_ns=50))
+    who = Who(1, os.getpid())
+    line.members = [who]
+    line.borrows = [Span("borrowed", 0, 1, n, n + 5, who) for n in range(0, 60, 5)]
+    check_format(chrome.trace_events(line))
+
+
+def test_an_arrow_touches_no_slice_but_its_own(pool: Pool) -> None:
+    """A slice's end is the next one's begin, and to some readers of both."""
+    line = Timeline(recording_of(pool))
+    who = Who(1, os.getpid())
+    line.members = [who]
+    held = [Span("held", 0, n, begin, begin + 10, who) for n, begin in ((1, 0), (2, 20))]
+    queued = Span("queued", 0, 2, 10, 20, queue=1)
+    before = Span("held", 1, 1, 10, 20, who)
+    line.spans = [held[0], queued, held[1], before]
+    line.handoffs = [Handoff(1, held[0], queued, held[1])]
+    trace = chrome.trace_events(line)
+    check_format(trace)
+    slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    for arrow in (event for event in trace["traceEvents"] if event["ph"] in "stf"):
+        here = arrow["pid"], arrow["tid"]
+        row = [event for event in slices if (event["pid"], event["tid"]) == here]
+        assert len(row) > 1
+        assert sum(e["ts"] <= arrow["ts"] <= e["ts"] + e["dur"] for e in row) == 1
+
+
 def recording_of(pool: Pool) -> Recording:
     """In which nothing happened, from the beginning of time."""
     with recorder(pool.name) as listening:
@@ -524,4 +595,19 @@ def test_what_was_lost_leaves_guesses(pool: Pool) -> None:
     assert sum(line.recording.lost.values()) == 1200 - (_core.TRACE_LEAST - 1)
     assert line.misfits > 0
     assert any(s.guessed for s in line.spans)
+    check_format(chrome.trace_events(line))
+
+
+def test_a_slot_whose_get_was_lost_was_sent_by_nobody(make_pool: MakePool) -> None:
+    """It waited in a queue when it was seen last, and is put into one next."""
+    pool = make_pool(slots=1)
+    a, b = pool.queue("a"), pool.queue("b")
+    a.put(pool.acquire())
+    with recorder(pool.name, _core.TRACE_LEAST) as listening:
+        for _ in range(100):
+            b.put(a.get())
+            a.put(b.get())
+        line = build(listening.stop())
+    assert KINDS[line.recording.events[0]["kind"]] == "put"
+    assert {handoff.sent.what for handoff in line.handoffs} == {"held"}
     check_format(chrome.trace_events(line))

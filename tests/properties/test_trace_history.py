@@ -160,7 +160,7 @@ MOSTLY = {
     "member": st.integers(0, 4) | st.integers(0, 255),
     "slot": st.integers(0, 3) | st.just(_core.TRACE_NO_SLOT),
     "generation": st.integers(0, 6) | st.integers(0, _core.GENERATION_MAX),
-    "ago": st.integers(-10, 1000) | st.integers(-(1 << 62), 1 << 62),
+    "ago": st.integers(-10, 1000) | st.integers(0, 10**9) | st.integers(-(1 << 62), 1 << 62),
     "pid": st.integers(0, 3) | st.integers(0, (1 << 32) - 1),
 }
 
