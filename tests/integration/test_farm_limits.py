@@ -61,6 +61,22 @@ def test_a_job_that_exits_is_an_error_of_that_job(farm: Farm) -> None:
     assert farm.statistics().replaced == 0
 
 
+class Ending:
+    """A value that ends the process that packs it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        sys.exit(3)
+
+
+def test_a_worker_that_fails_over_a_job_beside_its_function_loses_no_job(farm: Farm) -> None:
+    """As if it had been killed: the slot does not become free, the job is tried elsewhere."""
+    results = list(farm.map([1, (Ending,), 2], on_error="yield"))
+    assert [type(r.error) for r in results[::2]] == [type(None)] * 2
+    assert isinstance(results[1].error, shmpool.WorkerDiedError)
+    assert "ended with exit code 3" in str(results[1].error)
+    whole(farm)
+
+
 def test_many_poison_jobs_in_a_row_do_not_end_the_farm() -> None:
     """Every job under way may use up its attempts before the first comes back."""
     with Farm(obey, SPEC, workers=2, slots=6, retries=1, on_error="yield") as farm:
