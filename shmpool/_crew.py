@@ -64,7 +64,30 @@ def _signal_name(number: int) -> str:
 class _Hired:
     process: BaseProcess
     stage: int
+    pidfd: int | None
     overdue: bool = False
+
+    @property
+    def end(self) -> int:
+        """A descriptor that becomes readable at its death."""
+        return self.process.sentinel if self.pidfd is None else self.pidfd
+
+    def forget(self) -> None:
+        """It has ended."""
+        pidfd, self.pidfd = self.pidfd, None
+        if pidfd is not None:
+            os.close(pidfd)
+
+
+def _pidfd(process: BaseProcess, start_method: str) -> int | None:
+    """Of a child. Its sentinel is a pipe that what a job has started, as by `&`, holds open.
+
+    Where a server is its parent, that tells by the sentinel when it is collected, not before.
+    """
+    with suppress(ProcessLookupError):  # dead, and another thread has collected it
+        if start_method != "forkserver":
+            return os.pidfd_open(process.pid or 0)
+    return None
 
 
 class Crew:
@@ -133,7 +156,7 @@ class Crew:
         with _worker_environment():
             process.start()
         self.names[process.pid] = name
-        return _Hired(process, number)
+        return _Hired(process, number, _pidfd(process, self._context.get_start_method()))
 
     def progress(self) -> None:
         """A job has come back: whoever dies, dies of something else."""
@@ -169,8 +192,8 @@ class Crew:
             connection.wait([self._wake], pause)
             self._heard()
             return
-        sentinels = [hired.process.sentinel for hired in self._workers]
-        connection.wait([*sentinels, self._wake], pause)
+        ends = [hired.end for hired in self._workers]
+        connection.wait([*ends, self._wake], pause)
         self._heard()
         with self._collecting:
             if not self._dismissed.is_set():
@@ -201,6 +224,7 @@ class Crew:
         worker = hired.process
         self._workers.remove(hired)
         worker.join()
+        hired.forget()
         death = Death(worker.name, worker.pid or 0, worker.exitcode or 0, hired.overdue)
         self._deaths += death.exitcode != 0
         hopeless = self._deaths > self._patience or (death.exitcode == 1 and not self._began(death))
@@ -256,6 +280,7 @@ class Crew:
         self._hire_no_more()
         for hired in self._workers:
             hired.process.join()
+            hired.forget()
         self._workers.clear()
         self._at_exit.cancel()
         self._stopped.set()

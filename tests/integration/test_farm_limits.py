@@ -77,6 +77,25 @@ def test_a_worker_that_fails_over_a_job_beside_its_function_loses_no_job(farm: F
     whole(farm)
 
 
+@pytest.mark.parametrize("start_method", ["spawn", "fork", "forkserver"])
+def test_the_death_of_a_worker_is_seen_though_a_process_of_its_job_lives(
+    tmp_path: Path, start_method: str
+) -> None:
+    """Which has all its descriptors, and ends when it is let through."""
+    gate = Gate(tmp_path / "gate")
+    with Farm(obey, SPEC, workers=1, retries=0, start_method=start_method) as farm:
+        with pytest.raises(shmpool.WorkerDiedError, match="SIGKILL"):
+            list(farm.map([(leave_behind, gate.path)]))
+        assert [result.value for result in farm.map(range(3))] == [0, 1, 4]
+    gate.open()
+
+
+def leave_behind(path: Path) -> None:
+    """Start a process that waits at a gate, and die."""
+    os.system(f"cat {path} >/dev/null &")  # noqa: S605 - as users do, with all descriptors
+    die()
+
+
 def test_many_poison_jobs_in_a_row_do_not_end_the_farm() -> None:
     """Every job under way may use up its attempts before the first comes back."""
     with Farm(obey, SPEC, workers=2, slots=6, retries=1, on_error="yield") as farm:
