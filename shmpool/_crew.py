@@ -226,8 +226,10 @@ class Crew:
         worker.join()
         hired.forget()
         death = Death(worker.name, worker.pid or 0, worker.exitcode or 0, hired.overdue)
-        self._deaths += death.exitcode != 0
-        hopeless = self._deaths > self._patience or (death.exitcode == 1 and not self._began(death))
+        self._deaths += not self._is_recycled(death, hired.stage)
+        # One that ends in good order before it begins, by a sys.exit() say, is no better.
+        cannot_begin = death.exitcode in (0, 1) and not self._began(death)
+        hopeless = self._deaths > self._patience or cannot_begin
         if not hopeless:
             self._count(death, hired.stage)
         return hired, death, hopeless
@@ -245,7 +247,7 @@ class Crew:
             self._fail(FarmError(f"{death}, and another cannot be started: {error}"))
 
     def _count(self, death: Death, stage: int) -> None:
-        if death.exitcode == 0 and self._stages[stage].recycle_after:
+        if self._is_recycled(death, stage):
             self.recycled += 1
             return
         self.replaced += 1
@@ -255,8 +257,12 @@ class Crew:
         }  # fmt: skip
         log.warning("%s", death, extra=extra)
 
+    def _is_recycled(self, death: Death, stage: int) -> bool:
+        return death.exitcode == 0 and self._stages[stage].recycle_after > 0
+
     def _began(self, death: Death) -> bool:
-        self._intake.settle()
+        if death.worker not in self._intake.begun:
+            self._intake.settle()
         return death.worker in self._intake.begun
 
     def _give_up(self, death: Death) -> None:

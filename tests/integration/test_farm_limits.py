@@ -260,6 +260,20 @@ def test_an_initializer_that_fails_is_told_with_its_traceback(
     assert "no licence left" in capfd.readouterr().err
 
 
+def leave() -> None:
+    """An initializer that ends its process, as a module without a guard may when imported."""
+    sys.exit(0)
+
+
+def test_workers_that_end_in_good_order_before_they_begin_are_not_hired_for_ever() -> None:
+    """Exit code 0 is no better than 1 if nothing was done."""
+    with (
+        Farm(fill, SPEC, workers=1, initializer=leave) as farm,
+        pytest.raises(shmpool.FarmError, match="no worker can work"),
+    ):
+        list(farm.map(range(3)))
+
+
 def test_a_worker_that_cannot_be_replaced_ends_the_farm(monkeypatch: pytest.MonkeyPatch) -> None:
     """The system has no more processes: FarmError says so, and nothing hangs."""
 
