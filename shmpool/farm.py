@@ -21,7 +21,7 @@ from shmpool._futures import FutureDesk
 from shmpool._process import usable_cpus
 from shmpool._queue import QueueOptions
 from shmpool._remote import RemoteTraceback
-from shmpool._result import Result, failed
+from shmpool._result import Result, failed, unreadable
 from shmpool._sizes import parse_size
 from shmpool._source import Drain, Source
 from shmpool.errors import (
@@ -265,12 +265,17 @@ class Farm:
         # Did its last worker die? Then the head is of an earlier stage, or of an earlier attempt.
         if lease.attempts:
             head = head._replace(status=Status.PENDING, attempts=lease.attempts)
+        error: BaseException
         if head.status == DONE:
-            value = self._envelope.outcome(lease, head) if head.outcome_length else None
-            return Result(self, lease, head, sent.job, value, None)
+            try:
+                value = self._envelope.outcome(lease, head) if head.outcome_length else None
+                return Result(self, lease, head, sent.job, value, None)
+            except Exception as why:  # noqa: BLE001 - of this job alone
+                error = unreadable(lease, head, sent, why)
+        else:
+            crew = self._started()[1]
+            error = failed(self._envelope, lease, head, sent, crew.death_of, self._job_timeout)
         self._failed += 1
-        crew = self._started()[1]
-        error = failed(self._envelope, lease, head, sent, crew.death_of, self._job_timeout)
         if not yields:
             raise error
         return Result(self, None, head, sent.job, None, error)
