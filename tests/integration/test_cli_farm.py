@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pty
@@ -210,7 +211,7 @@ def test_settings_come_with_the_frame_number(farm: Farm, folder: Path) -> None:
 
 def test_jobs_are_lines_of_json_and_values_come_back(farm: Farm, folder: Path) -> None:
     """One JSON object is all that stands on stdout."""
-    (folder / "jobs.jsonl").write_text("4\n\n7\n")
+    (folder / "jobs.jsonl").write_bytes(b"4\n\n7\r\n")
     code, out, error = farm(*SMALL, "--jobs", "jobs.jsonl", "--json")
     told = json.loads(out)
     assert (code, told["exit_code"]) == (0, 0)
@@ -728,6 +729,20 @@ def test_what_is_kept_of_a_torn_part_is_as_it_was_wherever_it_is_torn(tmp_path: 
     assert kept == sorted(kept)
     assert 24 < kept[-1] < 48
     assert film.whole_frames(tmp_path / "whole.ts", 24, torn=False) == 48
+
+
+def test_lines_of_jobs_end_where_json_lines_do(tmp_path: Path) -> None:
+    """Not at the other separators of Unicode, which JSON has in its texts; a mark in front is none."""
+    path = tmp_path / "jobs.jsonl"
+    path.write_bytes('\ufeff"a\u2028b\x85c"\r\n\n[1]\n'.encode())
+    assert jobs.of_lines(str(path)).values == ["a\u2028b\x85c", [1]]
+
+
+def test_a_million_frames_are_parsed_in_one_go() -> None:
+    """Each is looked at once; one that is asked for twice is found among however many."""
+    assert len(values.frames("0-999999").numbers) == 1_000_000
+    with pytest.raises(argparse.ArgumentTypeError, match="frame 7 is asked for twice"):
+        values.frames("0-999999,7")
 
 
 def test_frames_are_ranges() -> None:
