@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import pty
@@ -677,6 +678,32 @@ def test_a_journal_that_is_damaged_is_refused(tmp_path: Path) -> None:
         journal.Journal(path, {"a": 1})
 
 
+@pytest.mark.parametrize(
+    "line", ['{"job": 0}', '{"job": "0", "digest": "d"}', '{"part": 0}', '{"closed": 0}', "[]"]
+)
+def test_a_line_that_lacks_something_is_damaged(tmp_path: Path, line: str) -> None:
+    """As told, not as a KeyError later."""
+    path = tmp_path / "x.journal"
+    path.write_text(f'{{"a": 1}}\n{line}\n')
+    with pytest.raises(UsageError, match="line 2 is damaged"):
+        journal.Journal(path, {"a": 1})
+
+
+def test_a_journal_that_cannot_be_kept_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything starts: it cannot be opened, or its disk is full."""
+
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UsageError, match=r"cannot be kept: .*Is a directory"):
+        journal.Journal(tmp_path, {"a": 1})
+    monkeypatch.setattr(os, "fdatasync", full)
+    with pytest.raises(UsageError, match=r"cannot be kept: .*No space left"):
+        journal.Journal(tmp_path / "x.journal", {"a": 1})
+
+
 def test_a_digest_tells_jobs_apart() -> None:
     """Equal jobs have equal digests, whatever the order of their keys."""
     some = jobs.Jobs(range(4), [{"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1}, whitted.Shot(1, 2)])
@@ -732,7 +759,7 @@ def test_what_is_kept_of_a_torn_part_is_as_it_was_wherever_it_is_torn(tmp_path: 
 
 
 def test_lines_of_jobs_end_where_json_lines_do(tmp_path: Path) -> None:
-    """Not at the other separators of Unicode, which JSON has in its texts; a mark in front is none."""
+    """Not at other separators of Unicode, which may stand in texts. A mark in front is no text."""
     path = tmp_path / "jobs.jsonl"
     path.write_bytes('\ufeff"a\u2028b\x85c"\r\n\n[1]\n'.encode())
     assert jobs.of_lines(str(path)).values == ["a\u2028b\x85c", [1]]
