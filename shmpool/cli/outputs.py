@@ -194,7 +194,7 @@ class Film(Nothing):
         """Start the encoder."""
         from workers.video import Encoder
 
-        with _sigterm_blocked():
+        with _ends_blocked():
             self._encoder = Encoder(pool.queue(_QUEUE), str(self._target), self._fps)
 
     def write(self, _place: int, result: Result) -> None:
@@ -282,9 +282,9 @@ class FilmInParts(Film):
 
 
 @contextmanager
-def _sigterm_blocked() -> Iterator[None]:
-    """A child begun here does not see a SIGTERM that is sent to the whole group."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+def _ends_blocked() -> Iterator[None]:
+    """A child begun here does not see a SIGTERM or SIGHUP that is sent to the whole group."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:

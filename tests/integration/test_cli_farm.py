@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import fcntl
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -470,14 +472,18 @@ def test_the_first_signal_lets_what_is_under_way_finish(
     is_film(folder / "f.mp4", int(left[1]))
 
 
-def test_a_sigterm_to_the_whole_group_leaves_a_film(start: Start, folder: Path) -> None:
-    """Workers die of it and are replaced, the encoder does not."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_to_the_whole_group_leaves_a_film(
+    start: Start, folder: Path, number: int, code: int
+) -> None:
+    """Workers die of it and are replaced, the encoder does not, nor does the resource tracker."""
     process = stopped_at_the_gate(start, "--out", "f.mp4", "--retries", "9")
-    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, number)
     until(process, "stopping: what is under way", stream="stderr")
     with open_gate(folder):
         out, error = process.communicate()
-    assert process.returncode == 143, error
+    assert process.returncode == code, error
+    assert "resource_tracker" not in error
     done = re.search(r"(\d+) done", out)
     assert done is not None
     is_film(folder / "f.mp4", int(done[1]))
@@ -510,10 +516,33 @@ def test_a_signal_stops_at_once_only_where_that_is_allowed() -> None:
         signal.raise_signal(signal.SIGINT)
         assert (len(said), drained, stops.code) == (1, [1], 143)
         stops.armed = True
+        signal.raise_signal(signal.SIGHUP)  # which comes twice to a shell's jobs
+        assert (len(said), stops.code) == (1, 143)
+        stops.armed = True
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
     assert (len(said), drained, stops.code) == (2, [1], 143)
+
+
+def test_a_terminal_that_goes_away_is_not_written_to(folder: Path) -> None:
+    """The film has what was done by then, and the exit code says why."""
+    leader, terminal = pty.openpty()
+    command = [sys.executable, "-m", "shmpool", "farm", *GATED, "--out", "f.mp4"]
+    process = subprocess.Popen(
+        command, cwd=folder, stdin=terminal, stdout=terminal, stderr=terminal,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "GATE": "12", "TERM": "dumb"},
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+    )  # fmt: skip
+    os.close(terminal)
+    screen = b""
+    while b"at the gate" not in screen:
+        screen += _read_terminal(leader)
+    os.close(leader)
+    with open_gate(folder):
+        assert process.wait() == 129
+    assert 12 <= len(frames_of(folder / "f.mp4")) <= 14
 
 
 # Going on.
