@@ -40,9 +40,7 @@ def own_queues(names: Iterable[str]) -> tuple[str, ...]:
     queues = tuple(names)
     for name in queues:
         if _QUEUE.fullmatch(name):
-            raise ArgumentError(
-                f"queues has {name!r}, which the farm has itself: name it anew"
-            )
+            raise ArgumentError(f"queues has {name!r}, which the farm has itself: name it anew")
     return queues
 
 

@@ -124,10 +124,14 @@ class Stills(Nothing):
 
         path = self._place(place)
         unfinished = path.with_name(f".{path.name}.unfinished{path.suffix}")
-        Image.fromarray(result.array).save(unfinished)
-        if self._sync:
-            _sync(unfinished)
-        unfinished.replace(path)
+        try:
+            Image.fromarray(result.array).save(unfinished)
+            if self._sync:
+                _sync(unfinished)
+            unfinished.replace(path)
+        except (OSError, ValueError) as error:  # the second of a size that the format has not
+            unfinished.unlink(missing_ok=True)
+            raise OSError(f"{path} cannot be written: {error}") from error
 
 
 class Array(Nothing):

@@ -372,6 +372,25 @@ def test_an_output_that_cannot_be_written_is_exit_code_3(
     assert re.search("ended with exit code 1|No such file", told["error"])
 
 
+def test_a_picture_that_its_format_cannot_hold_is_exit_code_3(farm: Farm, folder: Path) -> None:
+    """In a sentence, with its name; nothing of it is left."""
+    code, _, error = farm("mine:render", "--frames", "1", "--size", "20000x1", "--out", "f.webp")
+    assert code == 3
+    assert re.search(r"f\.webp cannot be written: .*16383", error)
+    assert not list(folder.glob("*f.webp*"))
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["--out", "-"]])
+def test_a_stdout_that_is_closed_is_no_error(folder: Path, more: list[str]) -> None:
+    """As with `>&-`."""
+    line = [sys.executable, "-m", "shmpool", "farm", *SMALL, "--frames", "0-2", *more]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *line], cwd=folder, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
 def test_a_reader_that_goes_away_is_exit_code_3(folder: Path) -> None:
     """Of raw bytes: as in `shmpool farm … --out - | head -c 100`."""
     command = [sys.executable, "-m", "shmpool", "farm", *SMALL, "--frames", "0-99", "--out", "-"]
