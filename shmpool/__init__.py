@@ -16,8 +16,8 @@ Floors, nothing imports upward:
     < _touches < _waiting < _acquiring < _writer, _record < _right < _overdue
     < _lease, _borrow, _queue, _reaper, _audit
     < _plan, _orphan < _create < _look, pool < _trace < _sweep, _measuring < metrics
-    < _remote < _envelope < _relay < _farm_worker < _crew < _dispatch < _source, _result
-    < _futures < farm < executor, testing
+    < _remote < _envelope < _relay < _farm_worker < _crew < _dispatch < _source, _result,
+    _farm_checks < _futures < farm < executor, testing
 """
 
 import importlib

@@ -64,7 +64,37 @@ def _signal_name(number: int) -> str:
 class _Hired:
     process: BaseProcess
     stage: int
+    pidfd: int | None
     overdue: bool = False
+
+    @property
+    def end(self) -> int:
+        """A descriptor that becomes readable at its death."""
+        return self.process.sentinel if self.pidfd is None else self.pidfd
+
+    def see_off(self) -> None:
+        """Wait for it to end. Stopped (SIGSTOP), it would never hear that it may: it goes on."""
+        if self.process.is_alive():
+            os.kill(self.process.pid or 0, signal.SIGCONT)
+        self.collect()
+
+    def collect(self) -> None:
+        """It has ended, or is about to."""
+        self.process.join()
+        pidfd, self.pidfd = self.pidfd, None
+        if pidfd is not None:
+            os.close(pidfd)
+
+
+def _pidfd(process: BaseProcess, start_method: str) -> int | None:
+    """Of a child. Its sentinel is a pipe that what a job has started, as by `&`, holds open.
+
+    Where a server is its parent, that tells by the sentinel when it is collected, not before.
+    """
+    with suppress(ProcessLookupError):  # dead, and another thread has collected it
+        if start_method != "forkserver":
+            return os.pidfd_open(process.pid or 0)
+    return None
 
 
 class Crew:
@@ -133,7 +163,7 @@ class Crew:
         with _worker_environment():
             process.start()
         self.names[process.pid] = name
-        return _Hired(process, number)
+        return _Hired(process, number, _pidfd(process, self._context.get_start_method()))
 
     def progress(self) -> None:
         """A job has come back: whoever dies, dies of something else."""
@@ -169,8 +199,8 @@ class Crew:
             connection.wait([self._wake], pause)
             self._heard()
             return
-        sentinels = [hired.process.sentinel for hired in self._workers]
-        connection.wait([*sentinels, self._wake], pause)
+        ends = [hired.end for hired in self._workers]
+        connection.wait([*ends, self._wake], pause)
         self._heard()
         with self._collecting:
             if not self._dismissed.is_set():
@@ -200,10 +230,12 @@ class Crew:
         """How it died, and whether there is no hope for the next."""
         worker = hired.process
         self._workers.remove(hired)
-        worker.join()
+        hired.collect()
         death = Death(worker.name, worker.pid or 0, worker.exitcode or 0, hired.overdue)
-        self._deaths += death.exitcode != 0
-        hopeless = self._deaths > self._patience or (death.exitcode == 1 and not self._began(death))
+        self._deaths += not self._is_recycled(death, hired.stage)
+        # One that ends in good order before it begins, by a sys.exit() say, is no better.
+        cannot_begin = death.exitcode in (0, 1) and not self._began(death)
+        hopeless = self._deaths > self._patience or cannot_begin
         if not hopeless:
             self._count(death, hired.stage)
         return hired, death, hopeless
@@ -221,7 +253,7 @@ class Crew:
             self._fail(FarmError(f"{death}, and another cannot be started: {error}"))
 
     def _count(self, death: Death, stage: int) -> None:
-        if death.exitcode == 0 and self._stages[stage].recycle_after:
+        if self._is_recycled(death, stage):
             self.recycled += 1
             return
         self.replaced += 1
@@ -231,8 +263,12 @@ class Crew:
         }  # fmt: skip
         log.warning("%s", death, extra=extra)
 
+    def _is_recycled(self, death: Death, stage: int) -> bool:
+        return death.exitcode == 0 and self._stages[stage].recycle_after > 0
+
     def _began(self, death: Death) -> bool:
-        self._intake.settle()
+        if death.worker not in self._intake.begun:
+            self._intake.settle()
         return death.worker in self._intake.begun
 
     def _give_up(self, death: Death) -> None:
@@ -255,7 +291,7 @@ class Crew:
         """Wait for all workers to end; their queues are closed."""
         self._hire_no_more()
         for hired in self._workers:
-            _see_off(hired.process)
+            hired.see_off()
         self._workers.clear()
         self._at_exit.cancel()
         self._stopped.set()
@@ -269,7 +305,7 @@ class Crew:
         self._hire_no_more()
         for hired in self._workers:
             if hired.stage == number:
-                _see_off(hired.process)
+                hired.see_off()
 
     def terminate(self) -> None:
         """Kill all workers now, the stopped ones and those that handle SIGTERM too."""
@@ -296,13 +332,6 @@ class Crew:
     def pids(self) -> list[int]:
         """Of the workers there are."""
         return [hired.process.pid for hired in self._workers if hired.process.pid]
-
-
-def _see_off(worker: BaseProcess) -> None:
-    """Wait for one to end. Stopped (SIGSTOP), it would never hear that it may: it goes on."""
-    if worker.is_alive():
-        os.kill(worker.pid or 0, signal.SIGCONT)
-    worker.join()
 
 
 @contextmanager

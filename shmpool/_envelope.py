@@ -148,9 +148,21 @@ class Envelope:
         return struct.unpack_from(f"<{head.tickets}Q", lease, self._job_at)
 
     def outcome(self, lease: Lease, head: Head) -> Any:
-        """What became of the job, if not None: its value, or an exception with its traceback."""
+        """What became of the job, if not None: its value, or an exception with its traceback.
+
+        Raises whatever unpickling the value does.
+        """
         data = lease._read_at(self._outcome_at, head.outcome_length)
-        return pickle.loads(data)  # noqa: S301 - our own worker's
+        outcome = pickle.loads(data)  # noqa: S301 - our own worker's
+        if head.status != Status.FAILED:
+            return outcome
+        error, text = outcome
+        try:
+            return pickle.loads(error), text  # noqa: S301 - likewise
+        except Exception as why:  # noqa: BLE001 - its module may be importable there only
+            name = type(why).__name__
+            message = f"the function raised what cannot be unpickled here: {name}: {why}"
+            return JobError(message), text
 
     def fill(
         self, lease: Lease, head: Head, status: Status, outcome: Any, seconds: float, worker: int
@@ -167,16 +179,49 @@ class Envelope:
 
     def _packed_outcome(self, status: Status, outcome: Any) -> tuple[Status, bytes]:
         try:
-            data = pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
+            if status is DONE:
+                data = pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
+            else:
+                data = _packed_failure(*outcome)
         except Exception as error:  # noqa: BLE001 - whatever the value's __reduce__ raises
-            status, data = Status.FAILED, pickle.dumps(failure(error))
+            status, outcome = Status.FAILED, failure(error)
+            data = _packed_failure(*outcome)
         if len(data) <= self.room:
             return status, data
+        if status is Status.FAILED:
+            raised, text = outcome
+            return status, self._shortened(raised, text, len(data))
         message = (
             f"the outcome has {len(data)} bytes when pickled, there is room for {self.room}: "
             f"write it to the frame, or create the Farm with job_size={len(data)}"
         )
-        return Status.FAILED, pickle.dumps((JobError(message), ""))
+        return Status.FAILED, _packed_failure(JobError(message), "")
+
+    def _shortened(self, error: BaseException, text: str, length: int) -> bytes:
+        """What fits of an error that does not: its traceback's ends, and if need be its message's.
+
+        A character may have four bytes, and one that is escaped in a repr four.
+        """
+        data = _packed_failure(error, _ends(text, self.room // 8))
+        if len(data) > self.room:
+            message = (
+                f"{type(error).__name__}: {_ends(str(error), self.room // 16)} (the exception "
+                f"itself has {length} bytes when pickled, there is room for {self.room}: create "
+                f"the Farm with job_size={length} to get it)"
+            )
+            data = _packed_failure(JobError(message), _ends(text, self.room // 16))
+        return data
+
+
+def _packed_failure(error: BaseException, text: str) -> bytes:
+    """The exception by itself: the traceback is readable where that is not."""
+    return pickle.dumps((pickle.dumps(error), text), pickle.HIGHEST_PROTOCOL)
+
+
+def _ends(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}\n[...]\n{text[len(text) - most // 2 :]}"
 
 
 def _plain(dtype: np.dtype[Any]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import weakref
 from collections.abc import Callable
@@ -62,10 +63,18 @@ class _End:
 
 
 def begin_tracking() -> None:
-    """Start the resource tracker, which may fail: before there is anything to track."""
+    """Start the resource tracker, which may fail: before there is anything to track.
+
+    It ignores what comes from a terminal, but for its end: that it would die of, with those
+    whose names it is there to remove.
+    """
     from multiprocessing import resource_tracker  # noqa: PLC0415
 
-    resource_tracker.ensure_running()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def track(name: str, kind: str) -> None:

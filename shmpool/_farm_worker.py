@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing import current_process
 from typing import Any
 
+from shmpool import _core
 from shmpool._envelope import DONE, Envelope, Head, Status
 from shmpool._lease import Lease
 from shmpool._relay import Outlet
@@ -88,9 +89,16 @@ class _Worker:
         target, done = pool.queue(stage.target), pool.queue("done")
         left = stage.recycle_after
         for lease in pool.queue(stage.source):
-            status = self._do(lease)
-            # Whatever of the frame the function kept is fenced off by this.
-            (target if status is DONE else done).put(lease)
+            try:
+                status = self._do(lease)
+                # Whatever of the frame the function kept is fenced off by this.
+                (target if status is DONE else done).put(lease)
+            except BaseException:
+                # Not the function's: no memory for the outcome, say. Released, the job would be
+                # lost; so we die over it, and the reaper gives it to another.
+                if lease.live:
+                    _core.forget(lease)
+                raise
             left -= 1
             if left == 0:
                 return

@@ -10,7 +10,7 @@ from shmpool._crew import Death
 from shmpool._envelope import Envelope, Head, Status
 from shmpool._lease import Lease
 from shmpool._remote import RemoteTraceback
-from shmpool.errors import JobTimeoutError, StaleTicketError, WorkerDiedError
+from shmpool.errors import JobError, JobTimeoutError, StaleTicketError, WorkerDiedError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,6 +112,17 @@ class Result:
     def __repr__(self) -> str:
         state = f"failed: {self.error!r}" if self.error else f"by {self.worker}"
         return f"<Result of job {self.index}, {state}>"
+
+
+def unreadable(lease: Lease, head: Head, sent: Sent, why: Exception) -> JobError:
+    """Why the value of a job that is done is none here; ends its lease."""
+    lease.release()
+    which = f"job {head.number} ({sent.job!r:.80})"
+    error = JobError(
+        f"{which} is done, but its value cannot be unpickled here: {type(why).__name__}: {why}"
+    )
+    error.__cause__ = why
+    return error
 
 
 def failed(

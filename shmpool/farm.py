@@ -16,12 +16,13 @@ from typing import Any, Self
 from shmpool._crew import Crew
 from shmpool._dispatch import Arrived, Dispatcher, Frame
 from shmpool._envelope import DONE, ArraySpec, Envelope, Status
+from shmpool._farm_checks import check_workers, frame_bytes, own_queues, yields_errors
 from shmpool._farm_worker import Function, Stage
 from shmpool._futures import FutureDesk
 from shmpool._process import usable_cpus
 from shmpool._queue import QueueOptions
 from shmpool._remote import RemoteTraceback
-from shmpool._result import Result, failed
+from shmpool._result import Result, failed, unreadable
 from shmpool._sizes import parse_size
 from shmpool._source import Drain, Source
 from shmpool.errors import (
@@ -35,8 +36,6 @@ from shmpool.errors import (
 from shmpool.pool import Pool
 
 __all__ = ["Activity", "ArraySpec", "Farm", "FarmStatistics", "RemoteTraceback", "Result"]
-
-_ON_ERROR = ("raise", "yield")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +115,14 @@ class Farm:
             raise ArgumentError(f"job_timeout is {job_timeout!r}: give seconds > 0, or None")
         if depth is not None and depth < 1:
             raise SizeError(f"depth={depth}: at least 1")
-        _yields(on_error)
+        yields_errors(on_error)
         self._frame = frame
-        self._frame_bytes = _frame_bytes(frame, frame_size)
+        self._frame_bytes = frame_bytes(frame, frame_size)
         spec = frame if isinstance(frame, ArraySpec) else None
         self._envelope = Envelope(spec, self._frame_bytes, parse_size(job_size, "job_size"))
         self._slots, self._depth, self._retries = slots, depth, retries
         self._job_timeout, self._on_error, self._views = job_timeout, on_error, views
-        self._queues, self._start_method, self._name = tuple(queues), start_method, name
+        self._queues, self._start_method, self._name = own_queues(queues), start_method, name
         self._stages: list[Stage] = []
         self._jobs = self._failed = 0
         self._drain = Drain()
@@ -156,8 +155,7 @@ class Farm:
         if self._parts is not None:
             raise ArgumentError("the farm has started: add stages before it is entered or used")
         count = usable_cpus() if workers is None else workers
-        if count < 1:
-            raise SizeError(f"workers={count}: at least 1")
+        check_workers(count, self.workers)
         number = len(self._stages)
         source = "todo" if number == 0 else f"stage-{number + 1}"
         target = f"stage-{number + 2}"
@@ -211,7 +209,7 @@ class Farm:
         that took too long as often (with on_error="yield": results with these as `error`);
         FarmError when no worker can work, or when results that you keep leave no slot.
         """
-        yields = _yields(self._on_error if on_error is None else on_error)
+        yields = yields_errors(self._on_error if on_error is None else on_error)
         pool, _, dispatcher = self._started()
         slots = pool.slots
         # A loop inside this one, or a future, needs a slot too; where they are few, workers first.
@@ -247,6 +245,8 @@ class Farm:
     def _futures(self) -> FutureDesk:
         dispatcher = self._started()[2]
         with self._starting:
+            if self._closed:
+                raise FarmError("the farm is closed")
             if self._desk is None:
                 opened = partial(self._open, yields=False)
                 self._desk = FutureDesk(dispatcher, opened, self._depth or self.pool.slots)
@@ -265,12 +265,17 @@ class Farm:
         # Did its last worker die? Then the head is of an earlier stage, or of an earlier attempt.
         if lease.attempts:
             head = head._replace(status=Status.PENDING, attempts=lease.attempts)
+        error: BaseException
         if head.status == DONE:
-            value = self._envelope.outcome(lease, head) if head.outcome_length else None
-            return Result(self, lease, head, sent.job, value, None)
+            try:
+                value = self._envelope.outcome(lease, head) if head.outcome_length else None
+                return Result(self, lease, head, sent.job, value, None)
+            except Exception as why:  # noqa: BLE001 - of this job alone
+                error = unreadable(lease, head, sent, why)
+        else:
+            crew = self._started()[1]
+            error = failed(self._envelope, lease, head, sent, crew.death_of, self._job_timeout)
         self._failed += 1
-        crew = self._started()[1]
-        error = failed(self._envelope, lease, head, sent, crew.death_of, self._job_timeout)
         if not yields:
             raise error
         return Result(self, None, head, sent.job, None, error)
@@ -369,23 +374,9 @@ class Farm:
             raise
 
 
-def _yields(on_error: str) -> bool:
-    if on_error not in _ON_ERROR:
-        raise ArgumentError(f"on_error is {on_error!r}: 'raise' or 'yield'")
-    return on_error == "yield"
-
-
 def _linked(stages: list[Stage]) -> list[Stage]:
     """The last one's target is where results are taken."""
     return [*stages[:-1], replace(stages[-1], target="done")]
-
-
-def _frame_bytes(frame: Frame, frame_size: int | str | None) -> int:
-    if isinstance(frame, ArraySpec):
-        return frame.nbytes
-    if frame_size is None:
-        raise ArgumentError("frame is a function: give frame_size=, the bytes of the largest")
-    return parse_size(frame_size, "frame_size")
 
 
 def _discard(pool: Pool, queue: str) -> None:

@@ -43,6 +43,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from shmpool import __version__
 from shmpool.cli import completion, doctor, farm, gc, inspect, ls, top, trace
@@ -88,6 +89,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command: its exit code."""
+    if sys.stdout is None:  # closed, as by `>&-`: nobody wants to see anything
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - descriptor 1
     whole = parser()
     # As `python -m` does: a renderer may lie where one works.
     if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds texts

@@ -6,6 +6,7 @@ DONE = 0
 FAILED = 1
 USAGE = 2
 BROKEN = 3
+HUNG_UP = 129
 INTERRUPTED = 130
 PIPE = 141
 TERMINATED = 143
@@ -15,6 +16,7 @@ EXPLAINED = {
     FAILED: "some jobs failed",
     USAGE: "wrong arguments; nothing was started",
     BROKEN: "the farm could not work, or its output could not be written",
+    HUNG_UP: "the terminal is gone (SIGHUP)",
     INTERRUPTED: "interrupted (^C)",
     TERMINATED: "terminated (SIGTERM)",
 }

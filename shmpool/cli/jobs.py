@@ -62,7 +62,7 @@ def of_frames(target: Target, frames: Frames, settings: dict[str, Any]) -> Jobs:
 def of_lines(path: str) -> Jobs:
     """A JSON value a line, of a file or of stdin. Raises UsageError."""
     values = []
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):
         try:
             values += [json.loads(line)] if line.strip() else []
         except ValueError as error:
@@ -74,6 +74,13 @@ def of_lines(path: str) -> Jobs:
 
 def _text(path: str) -> str:
     try:
-        return sys.stdin.read() if path == STDIN else Path(path).read_text()
+        return _stdin() if path == STDIN else Path(path).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"jobs cannot be read from {path}: {error}") from None
+
+
+def _stdin() -> str:
+    """All of it, as a file would be read."""
+    if sys.stdin is None:
+        raise OSError("it is closed")
+    return sys.stdin.buffer.read().decode("utf-8-sig")

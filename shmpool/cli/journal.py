@@ -21,21 +21,35 @@ from shmpool.cli.jobs import Jobs
 
 Record = dict[str, Any]
 
+# What a line that has the first has besides.
+_FIELDS: dict[str, dict[str, type]] = {
+    "job": {"job": int, "digest": str},
+    "part": {"part": int, "first": int},
+    "closed": {"closed": int, "frames": int},
+    "pool": {"pool": str},
+}
+
 
 class Journal:
     """An open journal; nobody else has it open."""
 
     def __init__(self, path: Path, header: Record) -> None:
         self.path = path
-        self._file = path.open("a+b")
+        try:
+            self._file = path.open("a+b")
+            self._begin(header)
+        except OSError as error:
+            raise UsageError(f"the journal {path} cannot be kept: {error}") from error
+        self._remove_orphans()
+
+    def _begin(self, header: Record) -> None:
         try:
             self._lock()
             self.records = self._read()
             self._check(header)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
-        self._remove_orphans()
 
     def _lock(self) -> None:
         try:
@@ -56,7 +70,7 @@ class Journal:
             record = json.loads(line)
         except ValueError:
             record = None
-        if not isinstance(record, dict):
+        if not isinstance(record, dict) or not _is_whole(record):
             message = f"{self.path}, line {number} is damaged: remove the file to begin anew"
             raise UsageError(message)
         return record
@@ -111,9 +125,21 @@ class Journal:
 
     def close(self) -> None:
         """Let others have it. Idempotent."""
-        self._file.close()
+        # What could not be written was told by `add`, and is not tried for again without end.
+        with suppress(OSError):
+            self._file.close()
 
     def remove(self) -> None:
         """There is nothing left to do."""
         self.path.unlink(missing_ok=True)
         self.close()
+
+
+def _is_whole(record: Record) -> bool:
+    """Whether a line has what belongs to what it tells of."""
+    return all(
+        isinstance(record.get(name), kind)
+        for key, fields in _FIELDS.items()
+        if key in record
+        for name, kind in fields.items()
+    )

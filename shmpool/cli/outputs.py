@@ -124,10 +124,14 @@ class Stills(Nothing):
 
         path = self._place(place)
         unfinished = path.with_name(f".{path.name}.unfinished{path.suffix}")
-        Image.fromarray(result.array).save(unfinished)
-        if self._sync:
-            _sync(unfinished)
-        unfinished.replace(path)
+        try:
+            Image.fromarray(result.array).save(unfinished)
+            if self._sync:
+                _sync(unfinished)
+            unfinished.replace(path)
+        except (OSError, ValueError) as error:  # the second of a size that the format has not
+            unfinished.unlink(missing_ok=True)
+            raise OSError(f"{path} cannot be written: {error}") from error
 
 
 class Array(Nothing):
@@ -194,7 +198,7 @@ class Film(Nothing):
         """Start the encoder."""
         from workers.video import Encoder
 
-        with _sigterm_blocked():
+        with _ends_blocked():
             self._encoder = Encoder(pool.queue(_QUEUE), str(self._target), self._fps)
 
     def write(self, _place: int, result: Result) -> None:
@@ -282,9 +286,9 @@ class FilmInParts(Film):
 
 
 @contextmanager
-def _sigterm_blocked() -> Iterator[None]:
-    """A child begun here does not see a SIGTERM that is sent to the whole group."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+def _ends_blocked() -> Iterator[None]:
+    """A child begun here does not see a SIGTERM or SIGHUP that is sent to the whole group."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:

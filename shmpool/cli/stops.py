@@ -1,20 +1,24 @@
-"""What ^C and SIGTERM ask for: first to finish what is under way, then to stop at once."""
+"""What ^C, SIGTERM and SIGHUP ask for: first to finish what is under way, then to stop at once."""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
-from shmpool.cli.exits import INTERRUPTED, TERMINATED
+from shmpool.cli.exits import HUNG_UP, INTERRUPTED, TERMINATED
+
+_ANSWERED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stops:
-    """Answers SIGINT and SIGTERM for the length of a block.
+    """Answers SIGINT, SIGTERM and SIGHUP for the length of a block.
 
     The first calls `drain`; one more raises KeyboardInterrupt, once, while `armed`.
-    A SIGINT that was ignored, as in a script's background jobs, stays so.
+    A SIGINT that was ignored, as in a script's background jobs, stays so; so does a SIGHUP, of
+    nohup.
     """
 
     def __init__(self, say: Callable[[str], object]) -> None:
@@ -24,13 +28,17 @@ class Stops:
         self._say = say
         self._asked = self._ignored = False
         self._before: dict[int, Any] = {}
+        self._terminals: list[int] = []
 
     def __enter__(self) -> Self:
-        self._before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {n: signal.getsignal(n) for n in _ANSWERED}
+        self._terminals = [fd for fd in (1, 2) if os.isatty(fd)]
         self._ignored = self._before[signal.SIGINT] is signal.SIG_IGN
         signal.signal(signal.SIGTERM, self._terminated)
         if not self._ignored:
             signal.signal(signal.SIGINT, self._interrupted)
+        if self._before[signal.SIGHUP] is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._hung_up)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -44,6 +52,17 @@ class Stops:
         else:
             # By way of SIGINT, which is held back where half of something would be left.
             signal.raise_signal(signal.SIGINT)
+
+    def _hung_up(self, number: int, frame: FrameType | None) -> None:
+        self.code = self.code or HUNG_UP
+        # What is gone is not written to: that would be an error in the midst of the work.
+        for fd in self._terminals:
+            if not os.isatty(fd):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, fd)
+                os.close(null)
+        if not self._asked:  # the kernel sends it, and then the shell sends it to its jobs
+            self._terminated(number, frame)
 
     def _interrupted(self, _number: int, _frame: FrameType | None) -> None:
         self._ask()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from argparse import ArgumentTypeError
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +31,8 @@ def frames(text: str) -> Frames:
     """
     ranges, slash, whole = text.partition("/")
     numbers = [number for part in ranges.split(",") for number in _range(part)]
-    for number in sorted(numbers):
-        if numbers.count(number) > 1 and len(numbers) < 100_000:
+    for number, times in Counter(numbers).items():
+        if times > 1:
             raise ArgumentTypeError(f"{text}: frame {number} is asked for twice")
     least = max(numbers) + 1
     if not slash:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import errno
+import fcntl
 import json
 import os
 import pty
@@ -9,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -210,7 +214,7 @@ def test_settings_come_with_the_frame_number(farm: Farm, folder: Path) -> None:
 
 def test_jobs_are_lines_of_json_and_values_come_back(farm: Farm, folder: Path) -> None:
     """One JSON object is all that stands on stdout."""
-    (folder / "jobs.jsonl").write_text("4\n\n7\n")
+    (folder / "jobs.jsonl").write_bytes(b"4\n\n7\r\n")
     code, out, error = farm(*SMALL, "--jobs", "jobs.jsonl", "--json")
     told = json.loads(out)
     assert (code, told["exit_code"]) == (0, 0)
@@ -368,6 +372,25 @@ def test_an_output_that_cannot_be_written_is_exit_code_3(
     assert re.search("ended with exit code 1|No such file", told["error"])
 
 
+def test_a_picture_that_its_format_cannot_hold_is_exit_code_3(farm: Farm, folder: Path) -> None:
+    """In a sentence, with its name; nothing of it is left."""
+    code, _, error = farm("mine:render", "--frames", "1", "--size", "20000x1", "--out", "f.webp")
+    assert code == 3
+    assert re.search(r"f\.webp cannot be written: .*16383", error)
+    assert not list(folder.glob("*f.webp*"))
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["--out", "-"]])
+def test_a_stdout_that_is_closed_is_no_error(folder: Path, more: list[str]) -> None:
+    """As with `>&-`."""
+    line = [sys.executable, "-m", "shmpool", "farm", *SMALL, "--frames", "0-2", *more]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *line], cwd=folder, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
 def test_a_reader_that_goes_away_is_exit_code_3(folder: Path) -> None:
     """Of raw bytes: as in `shmpool farm … --out - | head -c 100`."""
     command = [sys.executable, "-m", "shmpool", "farm", *SMALL, "--frames", "0-99", "--out", "-"]
@@ -468,14 +491,18 @@ def test_the_first_signal_lets_what_is_under_way_finish(
     is_film(folder / "f.mp4", int(left[1]))
 
 
-def test_a_sigterm_to_the_whole_group_leaves_a_film(start: Start, folder: Path) -> None:
-    """Workers die of it and are replaced, the encoder does not."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_to_the_whole_group_leaves_a_film(
+    start: Start, folder: Path, number: int, code: int
+) -> None:
+    """Workers die of it and are replaced, the encoder does not, nor does the resource tracker."""
     process = stopped_at_the_gate(start, "--out", "f.mp4", "--retries", "9")
-    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, number)
     until(process, "stopping: what is under way", stream="stderr")
     with open_gate(folder):
         out, error = process.communicate()
-    assert process.returncode == 143, error
+    assert process.returncode == code, error
+    assert "resource_tracker" not in error
     done = re.search(r"(\d+) done", out)
     assert done is not None
     is_film(folder / "f.mp4", int(done[1]))
@@ -508,10 +535,33 @@ def test_a_signal_stops_at_once_only_where_that_is_allowed() -> None:
         signal.raise_signal(signal.SIGINT)
         assert (len(said), drained, stops.code) == (1, [1], 143)
         stops.armed = True
+        signal.raise_signal(signal.SIGHUP)  # which comes twice to a shell's jobs
+        assert (len(said), stops.code) == (1, 143)
+        stops.armed = True
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
     assert (len(said), drained, stops.code) == (2, [1], 143)
+
+
+def test_a_terminal_that_goes_away_is_not_written_to(folder: Path) -> None:
+    """The film has what was done by then, and the exit code says why."""
+    leader, terminal = pty.openpty()
+    command = [sys.executable, "-m", "shmpool", "farm", *GATED, "--out", "f.mp4"]
+    process = subprocess.Popen(
+        command, cwd=folder, stdin=terminal, stdout=terminal, stderr=terminal,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "GATE": "12", "TERM": "dumb"},
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+    )  # fmt: skip
+    os.close(terminal)
+    screen = b""
+    while b"at the gate" not in screen:
+        screen += _read_terminal(leader)
+    os.close(leader)
+    with open_gate(folder):
+        assert process.wait() == 129
+    assert 12 <= len(frames_of(folder / "f.mp4")) <= 14
 
 
 # Going on.
@@ -676,6 +726,32 @@ def test_a_journal_that_is_damaged_is_refused(tmp_path: Path) -> None:
         journal.Journal(path, {"a": 1})
 
 
+@pytest.mark.parametrize(
+    "line", ['{"job": 0}', '{"job": "0", "digest": "d"}', '{"part": 0}', '{"closed": 0}', "[]"]
+)
+def test_a_line_that_lacks_something_is_damaged(tmp_path: Path, line: str) -> None:
+    """As told, not as a KeyError later."""
+    path = tmp_path / "x.journal"
+    path.write_text(f'{{"a": 1}}\n{line}\n')
+    with pytest.raises(UsageError, match="line 2 is damaged"):
+        journal.Journal(path, {"a": 1})
+
+
+def test_a_journal_that_cannot_be_kept_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything starts: it cannot be opened, or its disk is full."""
+
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UsageError, match=r"cannot be kept: .*Is a directory"):
+        journal.Journal(tmp_path, {"a": 1})
+    monkeypatch.setattr(os, "fdatasync", full)
+    with pytest.raises(UsageError, match=r"cannot be kept: .*No space left"):
+        journal.Journal(tmp_path / "x.journal", {"a": 1})
+
+
 def test_a_digest_tells_jobs_apart() -> None:
     """Equal jobs have equal digests, whatever the order of their keys."""
     some = jobs.Jobs(range(4), [{"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1}, whitted.Shot(1, 2)])
@@ -728,6 +804,20 @@ def test_what_is_kept_of_a_torn_part_is_as_it_was_wherever_it_is_torn(tmp_path: 
     assert kept == sorted(kept)
     assert 24 < kept[-1] < 48
     assert film.whole_frames(tmp_path / "whole.ts", 24, torn=False) == 48
+
+
+def test_lines_of_jobs_end_where_json_lines_do(tmp_path: Path) -> None:
+    """Not at other separators of Unicode, which may stand in texts. A mark in front is no text."""
+    path = tmp_path / "jobs.jsonl"
+    path.write_bytes('\ufeff"a\u2028b\x85c"\r\n\n[1]\n'.encode())
+    assert jobs.of_lines(str(path)).values == ["a\u2028b\x85c", [1]]
+
+
+def test_a_million_frames_are_parsed_in_one_go() -> None:
+    """Each is looked at once; one that is asked for twice is found among however many."""
+    assert len(values.frames("0-999999").numbers) == 1_000_000
+    with pytest.raises(argparse.ArgumentTypeError, match="frame 7 is asked for twice"):
+        values.frames("0-999999,7")
 
 
 def test_frames_are_ranges() -> None:

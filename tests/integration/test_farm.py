@@ -187,6 +187,33 @@ def test_a_farm_has_at_least_one_worker(workers: int) -> None:
         Farm(crasher.render, SPEC, workers=workers)
 
 
+def test_a_farm_has_no_more_workers_than_its_pool_has_members() -> None:
+    """Of all stages; else the last ones could not begin, and the farm would end for it."""
+    with pytest.raises(shmpool.SizeError, match="255 workers: at most 254"):
+        Farm(crasher.render, SPEC, workers=200).then(crasher.render, workers=55)
+
+
+def test_a_frame_that_is_none_is_told_as_such() -> None:
+    """Not as a function."""
+    with pytest.raises(shmpool.ArgumentError, match=r"frame is \(4, 5\): give an ArraySpec"):
+        Farm(crasher.render, (4, 5))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["todo", "done", "stage-2"])
+def test_a_queue_of_the_farms_own_is_nobody_elses(name: str) -> None:
+    """It would have lost its limit of attempts, or its results."""
+    with pytest.raises(shmpool.ArgumentError, match=f"'{name}', which the farm has itself"):
+        Farm(crasher.render, SPEC, queues=(name,))
+
+
+def test_nothing_is_submitted_to_a_farm_that_is_closed() -> None:
+    """Told at once, also if nothing was submitted before it was closed."""
+    with Farm(crasher.render, SPEC, workers=1) as farm:
+        assert [result.job for result in farm.map([1])] == [1]
+    with pytest.raises(shmpool.FarmError, match="the farm is closed"):
+        farm.submit(1)
+
+
 def decode(path: Path) -> list[np.ndarray[Any, Any]]:
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

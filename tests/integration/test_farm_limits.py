@@ -61,6 +61,41 @@ def test_a_job_that_exits_is_an_error_of_that_job(farm: Farm) -> None:
     assert farm.statistics().replaced == 0
 
 
+class Ending:
+    """A value that ends the process that packs it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        sys.exit(3)
+
+
+def test_a_worker_that_fails_over_a_job_beside_its_function_loses_no_job(farm: Farm) -> None:
+    """As if it had been killed: the slot does not become free, the job is tried elsewhere."""
+    results = list(farm.map([1, (Ending,), 2], on_error="yield"))
+    assert [type(r.error) for r in results[::2]] == [type(None)] * 2
+    assert isinstance(results[1].error, shmpool.WorkerDiedError)
+    assert "ended with exit code 3" in str(results[1].error)
+    whole(farm)
+
+
+@pytest.mark.parametrize("start_method", ["spawn", "fork", "forkserver"])
+def test_the_death_of_a_worker_is_seen_though_a_process_of_its_job_lives(
+    tmp_path: Path, start_method: str
+) -> None:
+    """Which has all its descriptors, and ends when it is let through."""
+    gate = Gate(tmp_path / "gate")
+    with Farm(obey, SPEC, workers=1, retries=0, start_method=start_method) as farm:
+        with pytest.raises(shmpool.WorkerDiedError, match="SIGKILL"):
+            list(farm.map([(leave_behind, gate.path)]))
+        assert [result.value for result in farm.map(range(3))] == [0, 1, 4]
+    gate.open()
+
+
+def leave_behind(path: Path) -> None:
+    """Start a process that waits at a gate, and die."""
+    os.system(f"cat {path} >/dev/null &")  # noqa: S605 - as users do, with all descriptors
+    die()
+
+
 def test_many_poison_jobs_in_a_row_do_not_end_the_farm() -> None:
     """Every job under way may use up its attempts before the first comes back."""
     with Farm(obey, SPEC, workers=2, slots=6, retries=1, on_error="yield") as farm:
@@ -232,6 +267,20 @@ def test_an_initializer_that_fails_is_told_with_its_traceback(
         with pytest.raises(shmpool.FarmError, match="no licence left"):
             farm.submit(1).result()
     assert "no licence left" in capfd.readouterr().err
+
+
+def leave() -> None:
+    """An initializer that ends its process, as a module without a guard may when imported."""
+    sys.exit(0)
+
+
+def test_workers_that_end_in_good_order_before_they_begin_are_not_hired_for_ever() -> None:
+    """Exit code 0 is no better than 1 if nothing was done."""
+    with (
+        Farm(fill, SPEC, workers=1, initializer=leave) as farm,
+        pytest.raises(shmpool.FarmError, match="no worker can work"),
+    ):
+        list(farm.map(range(3)))
 
 
 def test_a_worker_that_cannot_be_replaced_ends_the_farm(monkeypatch: pytest.MonkeyPatch) -> None:

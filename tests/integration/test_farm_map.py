@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed, wait
@@ -386,3 +390,73 @@ def test_futures_that_hold_every_slot_are_told_by_the_next(farm: Farm) -> None:
     assert [int(result.array[0, 0]) for result in results] == list(range(6))
     for result in results:
         result.release()
+
+
+def run_in_vain() -> None:
+    """An error that holds more than there is room for."""
+    program = "print('x' * 20000); raise SystemExit(2)"
+    subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+
+
+def down() -> None:
+    """An error with a traceback that is longer than there is room for."""
+    up()
+
+
+def up() -> None:
+    """With this, for one function's repeated lines are told in one."""
+    down()
+
+
+def test_an_error_too_big_for_its_room_is_told_all_the_same(farm: Farm) -> None:
+    """By what fits of its message and of its traceback; never as if a value were too big."""
+    vain, deep = farm.map([(run_in_vain,), (down,)], on_error="yield")
+    assert re.match(r"CalledProcessError: Command .* returned non-zero.*job_size=", str(vain.error))
+    assert "in run_in_vain" in str(getattr(vain.error, "__cause__", None))
+    assert isinstance(deep.error, RecursionError)
+    assert "in down" in str(deep.error.__cause__)
+    whole(farm)
+
+
+class AtHome:
+    """What can be unpickled in one process only."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        if state["pid"] != os.getpid():
+            raise LookupError("not here")
+
+
+class AtHomeError(Exception):
+    """Likewise."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return at_home, (os.getpid(),)
+
+
+def at_home(pid: int) -> AtHomeError:
+    """What is unpickled."""
+    if pid != os.getpid():
+        raise LookupError("not here")
+    return AtHomeError()
+
+
+def raise_at_home() -> None:
+    """As from a module that only workers can import."""
+    raise AtHomeError
+
+
+def test_an_outcome_that_cannot_be_unpickled_is_an_error_of_its_job(farm: Farm) -> None:
+    """Value or exception: the others are done, and of an exception there is the traceback."""
+    jobs = [(AtHome,), (raise_at_home,), 3]
+    value, raised, other = farm.map(jobs, on_error="yield")
+    assert isinstance(value.error, shmpool.JobError)
+    assert re.search(r"job 0 .* its value cannot be unpickled here: .*not here", str(value.error))
+    assert isinstance(raised.error, shmpool.JobError)
+    assert "in raise_at_home" in str(raised.error.__cause__)
+    assert other.value == 9
+    with pytest.raises(shmpool.JobError, match="cannot be unpickled here"):
+        farm.submit((AtHome,)).result()
+    whole(farm)
