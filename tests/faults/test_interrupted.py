@@ -48,7 +48,7 @@ def test_a_pool_interrupted_while_it_is_made_is_not_there(
 def test_a_fork_after_an_interrupted_close_closes_no_file_of_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The interrupt's traceback keeps the reaper, whose descriptors are numbers of others by then."""
+    """Its traceback keeps the reaper, whose descriptors are numbers of others by then."""
     pool = Pool.create(slots=2, slot_size=64)
     monkeypatch.setattr(_reaper, "take_down_bell", interrupting(_reaper.take_down_bell))
     with pytest.raises(KeyboardInterrupt) as kept:
