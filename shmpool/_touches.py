@@ -126,7 +126,9 @@ def _sizes(spec: PoolSpec) -> dict[str, int]:
 
 
 def _attachment_of(pool: str) -> Attachment | None:
-    return next((mapping for mapping in attachments() if mapping.spec.name == pool), None)
+    """None as well where pools had that name one after the other: the view may be of any."""
+    named = [mapping for mapping in attachments() if mapping.spec.name == pool]
+    return named[0] if len(named) == 1 else None
 
 
 def _then(install: Callable[P, T], stand_first: Callable[[], None]) -> Callable[P, T]:

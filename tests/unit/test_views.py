@@ -357,6 +357,23 @@ def test_a_thread_is_told_of_by_name_once_for_each_fence(stages: Callable[[str],
 # --- sharing ------------------------------------------------------------------------------
 
 
+def test_a_view_of_a_pool_that_is_gone_is_not_told_of_as_one_of_the_next(
+    make_pool: MakePool,
+) -> None:
+    """Pools of one name: of a slot that may be any of theirs no state and no story is told."""
+    first = make_pool(slots=1, slot_size=4096, name="views-twice", debug=True)
+    with first, first.acquire() as lease:
+        view = lease.array((8,), np.uint8)
+    with (
+        make_pool(slots=1, slot_size=4096, name="views-twice", debug=True) as second,
+        second.acquire(),
+        pytest.raises(shmpool.UseAfterReleaseError) as told,
+    ):
+        view.fill(1)
+    assert "is now" not in str(told.value)
+    assert told.value.history == []
+
+
 @pytest.mark.parametrize("hand", HANDS)
 @pytest.mark.parametrize("touch", TOUCHES)
 @pytest.mark.parametrize("viewing", VIEWS)
