@@ -633,3 +633,35 @@ def test_where_no_fence_can_be_put_up_the_lease_goes_on() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "No fence could be put up: Cannot allocate memory" in done.stdout
     assert "The lease goes on" in done.stdout
+
+
+FULL = """
+import ctypes, mmap, numpy as np, shmpool
+pool = shmpool.Pool.create(slots=8, slot_size=4096)
+leases = [pool.acquire() for _ in range(8)]
+views = [lease.array((4096,), "u1") for lease in leases]
+for lease in leases:
+    lease.release()
+libc = ctypes.CDLL(None)
+limit = int(open("/proc/sys/vm/max_map_count").read())
+many = mmap.mmap(-1, 2 * limit * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE)
+base = ctypes.addressof(ctypes.c_char.from_buffer(many))
+pages = (base + 2 * page * mmap.PAGESIZE for page in range(limit))
+full = any(libc.mprotect(ctypes.c_void_p(page), mmap.PAGESIZE, mmap.PROT_READ) for page in pages)
+told = 0
+for view in views:
+    try:
+        view.fill(1)
+    except shmpool.UseAfterReleaseError:
+        told += 1
+print(full, told)
+"""
+
+
+@pytest.mark.skipif(
+    int(Path("/proc/sys/vm/max_map_count").read_text()) > 1 << 20, reason="too many to have them"
+)
+def test_a_touch_is_told_where_there_is_room_for_no_mapping_more() -> None:
+    """Among closed neighbours it takes two more, which were put aside."""
+    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True 8\n", "")
