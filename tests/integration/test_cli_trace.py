@@ -525,3 +525,20 @@ def test_what_was_lost_leaves_guesses(pool: Pool) -> None:
     assert line.misfits > 0
     assert any(s.guessed for s in line.spans)
     check_format(chrome.trace_events(line))
+
+
+def test_a_hand_off_whose_sender_was_lost_is_none(pool: Pool) -> None:
+    """Its ticket came from a queue, as far as anybody knows, and no arrow leads from there."""
+    queue = pool.queue("a")
+    with recorder(pool.name) as listening:
+        queue.put(pool.acquire())
+        queue.put(queue.get())
+        queue.get().release()
+        whole = listening.stop()
+    got = [
+        number for number, kind in enumerate(whole.events["kind"].tolist()) if KINDS[kind] == "got"
+    ]
+    line = build(replace(whole, events=np.delete(whole.events, got[0]), lost={1: 1}))
+    assert [handoff for handoff in line.handoffs if handoff.sent.who is None] == []
+    assert line.misfits > 0
+    check_format(chrome.trace_events(line))
