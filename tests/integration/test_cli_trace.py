@@ -232,6 +232,17 @@ def test_of_two_tracers_the_second_is_told(pool: Pool, capsys: Any) -> None:
         assert "2 events, 0 lost" in ended(process, signal.SIGTERM)
 
 
+def test_a_tracer_whose_terminal_is_closed_ends_in_good_order(pool: Pool, tmp_path: Path) -> None:
+    """It writes what it was asked for, and leaves neither its segment nor its word behind."""
+    path = tmp_path / "trace.json"
+    with tracer(pool, "-o", str(path)) as process:
+        pool.acquire().release()
+        ended(process, signal.SIGHUP)
+    check_format(json.loads(path.read_text()))
+    assert word(pool) == 0
+    assert not list(SHM.glob("*.trace"))
+
+
 def test_a_tracer_ends_with_its_pool(make_pool: MakePool) -> None:
     """Nothing more can come: nobody has to press ^C."""
     pool = make_pool()
