@@ -10,6 +10,7 @@ import atexit
 import os
 import signal
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,19 @@ def process_name() -> str:
     from multiprocessing import current_process  # noqa: PLC0415
 
     return current_process().name
+
+
+def when_main_thread_ends(finish: Callable[[], None]) -> None:
+    """Call something when the main thread is through, before it waits for others.
+
+    atexit comes later. What does not come at all, in a Python without the list that
+    concurrent.futures uses, or because the exit has begun, is done by atexit.
+    """
+    register = getattr(threading, "_register_atexit", atexit.register)
+    try:
+        register(finish)
+    except RuntimeError:  # it has begun
+        atexit.register(finish)
 
 
 def when_gone(thing: object, finish: Callable[..., object], *args: object) -> Callable[[], Any]:

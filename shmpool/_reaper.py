@@ -91,6 +91,8 @@ class Reaper:
 
     def disown(self) -> None:
         """Close the descriptors: all that a forked child has to do."""
+        # First, so that a child has nothing to close: by then the numbers may be of other files.
+        _all.discard(self)
         for pidfd in (self._stopping, *self._watched):
             os.close(pidfd)
         self._watched.clear()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
-from shmpool import _core, _explain, _story
+from shmpool import _core, _exits, _explain, _story
 from shmpool._attachment import Attachment, attachments, slab_name
 from shmpool._header import PoolSpec
 from shmpool._segment import SHM
@@ -126,7 +126,9 @@ def _sizes(spec: PoolSpec) -> dict[str, int]:
 
 
 def _attachment_of(pool: str) -> Attachment | None:
-    return next((mapping for mapping in attachments() if mapping.spec.name == pool), None)
+    """None as well where pools had that name one after the other: the view may be of any."""
+    named = [mapping for mapping in attachments() if mapping.spec.name == pool]
+    return named[0] if len(named) == 1 else None
 
 
 def _then(install: Callable[P, T], stand_first: Callable[[], None]) -> Callable[P, T]:
@@ -141,6 +143,11 @@ def _then(install: Callable[P, T], stand_first: Callable[[], None]) -> Callable[
     return installed
 
 
+@functools.cache  # once for the process
+def _watch_the_end() -> None:
+    _exits.when_main_thread_ends(_core.end_touches)
+
+
 def watch() -> None:
     """Answer SIGBUS from now on, and SIGSEGV from the first fence on.
 
@@ -150,6 +157,7 @@ def watch() -> None:
     that comes later would take a touched fence for a crash, and nothing tells us of it.
     """
     _core.watch_truncation()
+    _watch_the_end()
     changes: tuple[tuple[Any, str, Callable[[], None]], ...] = (
         (signal, "signal", _core.stand_first),
         (faulthandler, "enable", _core.faulthandler_enabled),

@@ -5,7 +5,7 @@
  * goes on; the error is raised by a pending call of the interpreter, in the main thread. All
  * other faults are somebody else's: they go to whoever was there before us.
  *
- * What the handlers call: mmap, gettid and sigaction are system calls. Py_AddPendingCall takes
+ * What the handlers call: mmap, munmap, gettid and sigaction are system calls. Py_AddPendingCall takes
  * the lock of the interpreter's list, and is called for addresses of ours only: a thread that
  * touches a slot is not in the middle of that list, and no signal handler that adds to it
  * (CPython's, where its wake-up descriptor is full) comes in between, since all signals but
@@ -60,6 +60,35 @@ void answers_settle(void)
             sched_yield();
 }
 
+/* --- room for an answer ---------------------------------------------------------------- */
+
+/* To open a cell takes up to two mappings more, where its neighbours are closed as well. A process
+ * that has as many as the system allows, vm.max_map_count, gets them from here: there is a touch
+ * to be told of, and a fence that cannot be put up is an error anyway. */
+enum { SPARE_MAPPINGS = 8 };
+
+static sp_atomic_u64 spare_mappings; /* where they are, 0: spent */
+
+/* Called at every fence. Where it fails there are fewer of them, or none. */
+void fence_spare_mappings(void)
+{
+    if (LIKELY(sp_load_relaxed(&spare_mappings)))
+        return;
+    uint8_t *base = mmap(NULL, SPARE_MAPPINGS * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED)
+        return;
+    for (int i = 1; i < SPARE_MAPPINGS; i += 2) /* what is protected otherwise is one of its own */
+        mprotect(base + i * PAGE, PAGE, PROT_NONE);
+    sp_store_release(&spare_mappings, (uint64_t)(uintptr_t)base);
+}
+
+static void spend_spare_mappings(void)
+{
+    uint64_t base = sp_load_acquire(&spare_mappings);
+    if (base && sp_cas_acq_rel(&spare_mappings, base, 0))
+        munmap((void *)(uintptr_t)base, SPARE_MAPPINGS * PAGE);
+}
+
 /* --- answering ------------------------------------------------------------------------- */
 
 static Region *region_of(uintptr_t address)
@@ -83,17 +112,26 @@ static TouchKind kind_of(const void *context)
 #endif
 }
 
+static bool put(uintptr_t from, size_t length, int flags, int fd, off_t offset)
+{
+    int all = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED | flags;
+    if (mmap((void *)from, length, PROT_READ | PROT_WRITE, all, fd, offset) != MAP_FAILED)
+        return true;
+    if (errno != ENOMEM)
+        return false;
+    spend_spare_mappings(); /* or another thread has just done so */
+    return mmap((void *)from, length, PROT_READ | PROT_WRITE, all, fd, offset) != MAP_FAILED;
+}
+
 static bool put_zeros(uintptr_t from, uintptr_t end)
 {
-    return mmap((void *)from, end - from, PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
+    return put(from, end - from, MAP_ANONYMOUS, -1, 0);
 }
 
 /* The slot's bytes, but what is written to them is nobody else's. */
 static bool put_private_file(const Region *plane, uint64_t offset, uintptr_t from)
 {
-    return mmap((void *)from, plane->stride, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED,
-                plane->mapping->slab_fd[plane->class], (off_t)offset) != MAP_FAILED;
+    return put(from, plane->stride, 0, plane->mapping->slab_fd[plane->class], (off_t)offset);
 }
 
 /* Change a cell once, whoever comes first: did it work, or has somebody done it? */

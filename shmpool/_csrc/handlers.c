@@ -239,6 +239,7 @@ static int stand_first(Post *post, bool after_faulthandler)
 /* Called at every fence: others may have put theirs over ours since the last. */
 int fence_install(void)
 {
+    fence_spare_mappings();
     return stand_first(&segv, false);
 }
 

@@ -22,7 +22,7 @@ typedef struct {
 } Touch;
 
 static Touch touches[TOUCHES];
-static sp_atomic_u64 main_thread, held, asked;
+static sp_atomic_u64 main_thread, held, asked, ending;
 sp_atomic_u64 touches_pending;
 static PyObject *reporter;
 
@@ -123,6 +123,16 @@ static int raise_all(PyObject *list)
     return -1;
 }
 
+/* The main thread is through: it waits for other threads, and runs what was registered for its
+ * exit. An error of somebody else's would keep it from that, and is told without being raised. */
+static void tell_of_others(uint64_t thread)
+{
+    PyObject *list = collect(thread, true);
+    if (list == NULL || raise_all(list) < 0)
+        PyErr_WriteUnraisable(NULL);
+    Py_XDECREF(list);
+}
+
 /* The main thread tells of every touch, others of their own. */
 static int raise_some(bool everything)
 {
@@ -131,9 +141,13 @@ static int raise_some(bool everything)
         return 0;
     if (everything)
         sp_store_release(&touches_pending, 0);
-    PyObject *list = collect((uint64_t)syscall(SYS_gettid), everything);
+    uint64_t thread = (uint64_t)syscall(SYS_gettid);
+    bool ends = everything && sp_load_relaxed(&ending);
+    PyObject *list = collect(thread, everything && !ends);
     if (list == NULL)
         sp_store_release(&touches_pending, 1); /* there may be more of them */
+    else if (ends)
+        tell_of_others(thread);
     int result = list ? raise_all(list) : -1;
     Py_XDECREF(list);
     return result;
@@ -170,6 +184,12 @@ static PyObject *py_hold_touches(PyObject *Py_UNUSED(module), PyObject *hold)
     Py_RETURN_NONE;
 }
 
+static PyObject *py_end_touches(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    sp_store_relaxed(&ending, 1);
+    Py_RETURN_NONE;
+}
+
 static PyObject *py_set_reporter(PyObject *Py_UNUSED(module), PyObject *callable)
 {
     Py_XSETREF(reporter, Py_NewRef(callable));
@@ -192,6 +212,7 @@ void touches_forget(void)
 {
     find_main_thread();
     sp_store_relaxed(&held, 0);
+    sp_store_relaxed(&ending, 0); /* its main thread is the one that forked */
     sp_store_relaxed(&asked, 0);
     sp_store_relaxed(&touches_pending, 0);
     for (int i = 0; i < TOUCHES; i++) {
@@ -205,6 +226,7 @@ void touches_forget(void)
 static PyMethodDef functions[] = {
     {"raise_touches", py_raise_touches, METH_NOARGS, "Raise what was touched and not told of yet."},
     {"hold_touches", py_hold_touches, METH_O, "Let these errors wait, True, or no longer."},
+    {"end_touches", py_end_touches, METH_NOARGS, "Raise none in the main thread any more: it ends."},
     {"set_touch_reporter", py_set_reporter, METH_O, "Name what makes an exception of a list of touches."},
     {NULL, NULL, 0, NULL},
 };

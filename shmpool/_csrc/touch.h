@@ -16,5 +16,6 @@ bool touches_in_main_thread(void);
 
 /* fence.c: is it ours? Then it is answered, and the instruction may be done again. */
 bool fence_answer(int signal, const siginfo_t *info, const void *context);
+void fence_spare_mappings(void);
 
 #endif

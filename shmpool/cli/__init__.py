@@ -1,6 +1,7 @@
 """The command `shmpool`, or `python -m shmpool`.
 
     exits       exit codes, and the error that is told before anything starts
+    stdout      ... as a command finds it: closed, full, or of a narrow encoding
     values      what options are made of: sizes, ranges of frames, settings
     target      MODULE:FUNCTION, and the renderers that ship
     jobs        what there is to do, numbered
@@ -46,8 +47,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shmpool import __version__
-from shmpool.cli import completion, doctor, farm, gc, inspect, ls, top, trace
-from shmpool.cli.exits import INTERRUPTED, PIPE, USAGE, UsageError
+from shmpool.cli import completion, doctor, farm, gc, inspect, ls, stdout, top, trace
+from shmpool.cli.exits import INTERRUPTED, PIPE, UNWRITTEN, USAGE, UsageError
 
 __all__ = ["main"]
 
@@ -95,6 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # As `python -m` does: a renderer may lie where one works.
     if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds texts
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    stdout.settle()
     options = whole.parse_args(arguments)
     if options.completion:
         print(completion.script(whole, options.completion))
@@ -102,12 +104,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         whole.print_help(sys.stderr)
         return USAGE
+    return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         code = int(options.run(options))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads, as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed at the exit
+        stdout.give_up()
         return PIPE
+    except OSError as error:
+        if not stdout.is_broken():
+            raise
+        stdout.give_up()
+        print(f"shmpool {options.command}: stdout cannot be written: {error}", file=sys.stderr)
+        return UNWRITTEN
     except UsageError as error:
         print(f"shmpool {options.command}: error: {error}", file=sys.stderr)
         return USAGE

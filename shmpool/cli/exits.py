@@ -6,6 +6,7 @@ DONE = 0
 FAILED = 1
 USAGE = 2
 BROKEN = 3
+UNWRITTEN = 74  # stdout: EX_IOERR of sysexits.h
 HUNG_UP = 129
 INTERRUPTED = 130
 PIPE = 141

@@ -78,7 +78,10 @@ def run(options: argparse.Namespace) -> int:
             print(f"{name:<26} {said}")
         return DONE
     with _own_stdout(wanted=options.json or options.out == outputs.STDOUT) as stdout:
-        return _run(options, stdout)
+        code, report = _run(options, stdout)
+    if options.json:
+        print(report.json(), flush=True)
+    return code
 
 
 @contextmanager
@@ -101,7 +104,7 @@ def _own_stdout(*, wanted: bool) -> Iterator[int]:
         os.close(stdout)
 
 
-def _run(options: argparse.Namespace, stdout: int) -> int:
+def _run(options: argparse.Namespace, stdout: int) -> tuple[int, Report]:
     _check(options)
     target = load(options.target)
     todo = _jobs(options, target)
@@ -117,8 +120,8 @@ def _run(options: argparse.Namespace, stdout: int) -> int:
     finally:
         if journal is not None:
             journal.close()
-    _tell(options, report, stdout)
-    return code
+    _tell(options, report)
+    return code, report
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -175,10 +178,8 @@ def _plan(
     return Plan(target, todo, output, journal, options.size, limits, stop)
 
 
-def _tell(options: argparse.Namespace, report: Report, stdout: int) -> None:
+def _tell(options: argparse.Namespace, report: Report) -> None:
     if report.error:
         print(f"shmpool farm: {report.error}", file=sys.stderr)
-    if options.json:
-        os.write(stdout, f"{report.json()}\n".encode())
-    else:
+    if not options.json:
         print(report, flush=True)

@@ -267,9 +267,9 @@ class _Walk:
         shared = self._is(SHARED)
         held = self._close(event.when, event.kind, guessed=not fits)
         self._generation = event.generation + 1
-        # If its begin was lost while it waited, nobody is known to have held it.
-        known = held is not None and held.who is not None
-        self._last = held if known and event.kind in ("put", "detached") else None
+        # Where events were lost, what ends here may have been in a queue, with nobody.
+        sent = held is not None and held.who is not None and event.kind in ("put", "detached")
+        self._last = held if sent else None
         match event.kind:
             case "put" | "requeued":
                 self._open(QUEUED, event, event.generation + 1, queue=event.queue)

@@ -140,7 +140,8 @@ class _Stop:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        self._before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+        asking = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+        self._before = {number: signal.getsignal(number) for number in asking}
         for number, handler in self._before.items():
             if handler is not signal.SIG_IGN:
                 signal.signal(number, self._ask)

@@ -673,6 +673,20 @@ AT_EXIT = {
         "pool = make(); view = fence(pool)\natexit.register(lambda: (view.sum(), nothing()))",
         "UseAfterReleaseError",
     ),
+    "touched by a thread while others are waited for": (
+        "begun, told, done, tell = threading.Event(), threading.Event(), [], sys.unraisablehook\n"
+        "threading._register_atexit(begun.set)  # what comes first is called last\n"
+        "pool = make(); view = fence(pool)\n"
+        "sys.unraisablehook = lambda what: (tell(what), told.set())\n"
+        "def touch(): begun.wait(); view.fill(1)\n"
+        "def work():\n"
+        " told.wait()\n"
+        " for _ in range(1000): pool.acquire().release()\n"
+        " done.append(1)\n"
+        "for what in (touch, work): threading.Thread(target=what).start()\n"
+        "atexit.register(lambda: done or os._exit(1))",
+        "UseAfterReleaseError",
+    ),
     "touched when modules are taken down": (
         "pool = make(); view = fence(pool)\n"
         "class Late:\n"

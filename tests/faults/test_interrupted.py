@@ -45,6 +45,24 @@ def test_a_pool_interrupted_while_it_is_made_is_not_there(
     assert threading.active_count() == threads
 
 
+def test_a_fork_after_an_interrupted_close_closes_no_file_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its traceback keeps the reaper, whose descriptors are numbers of others by then."""
+    pool = Pool.create(slots=2, slot_size=64)
+    monkeypatch.setattr(_reaper, "take_down_bell", interrupting(_reaper.take_down_bell))
+    with pytest.raises(KeyboardInterrupt) as kept:
+        pool.close()
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]
+    if (child := os.fork()) == 0:
+        open_still = [Path(f"/proc/self/fd/{fd}").is_symlink() for fd in others]
+        os._exit(open_still.count(False))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert kept.tb is not None
+    for fd in others:
+        os.close(fd)
+
+
 def test_a_pool_interrupted_while_it_closes_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its names are gone and its reaper has ended by the time that the interrupt is seen."""
     pool = Pool.create(slots=2, slot_size=64)

@@ -212,6 +212,19 @@ def test_settings_come_with_the_frame_number(farm: Farm, folder: Path) -> None:
     assert np.load(folder / "f.npy")[:, 0, 0, 0].tolist() == [7, 8, 9, 10]
 
 
+def test_a_report_that_cannot_be_written_is_told(folder: Path) -> None:
+    """The work is done all the same; that nobody reads of it has an exit code of its own."""
+    command = [sys.executable, "-m", "shmpool", "farm", *SMALL, "--frames", "0-1", "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, text=True,
+            check=False, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    assert done.returncode == 74
+    assert "shmpool farm: stdout cannot be written: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_jobs_are_lines_of_json_and_values_come_back(farm: Farm, folder: Path) -> None:
     """One JSON object is all that stands on stdout."""
     (folder / "jobs.jsonl").write_bytes(b"4\n\n7\r\n")

@@ -206,6 +206,48 @@ def test_a_reader_that_has_seen_enough_is_no_error(command: str) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.parametrize("command", ["ls", "gc", "doctor", "doctor --json"])
+def test_a_stdout_that_cannot_be_written_is_told(command: str) -> None:
+    """A disk that is full: one line, and an exit code that is nothing else's."""
+    done = on_stdout("/dev/full", command)
+    assert done.returncode == 74
+    assert done.stderr.startswith(
+        f"shmpool {command.split(maxsplit=1)[0]}: stdout cannot be written: "
+    )
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["ls", "ls --json", "gc --dry-run", "top look-closed --once"])
+def test_a_closed_stdout_is_no_error(command: str, make_pool: MakePool) -> None:
+    """What is printed goes nowhere, as into /dev/null."""
+    make_pool(slots=1, slot_size=64, name="look-closed")
+    done = on_stdout("&-", command)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "command", ["inspect look-name", "inspect look-name --slot 0", "trace look-name --for 50ms"]
+)
+def test_what_stdout_has_no_letters_for_is_a_question_mark(
+    command: str, make_pool: MakePool
+) -> None:
+    """Names of members may be any text, and terminals may know less."""
+    pool = make_pool(slots=1, slot_size=64, name="look-name", member_name="名\u00e9")
+    with pool.acquire():
+        done = on_stdout("&1", command, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "??" in done.stdout
+
+
+def on_stdout(where: str, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command whose stdout the shell sends somewhere."""
+    line = f'exec "{sys.executable}" -m shmpool {command} >{where}'
+    return subprocess.run(
+        ["/bin/sh", "-c", line], capture_output=True, text=True, check=False, cwd=ROOT,
+        env=os.environ | environment,
+    )  # fmt: skip
+
+
 # inspect.
 
 

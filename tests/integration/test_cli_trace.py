@@ -233,6 +233,17 @@ def test_of_two_tracers_the_second_is_told(pool: Pool, capsys: Any) -> None:
         assert "2 events, 0 lost" in ended(process, signal.SIGTERM)
 
 
+def test_a_tracer_whose_terminal_is_closed_ends_in_good_order(pool: Pool, tmp_path: Path) -> None:
+    """It writes what it was asked for, and leaves neither its segment nor its word behind."""
+    path = tmp_path / "trace.json"
+    with tracer(pool, "-o", str(path)) as process:
+        pool.acquire().release()
+        ended(process, signal.SIGHUP)
+    check_format(json.loads(path.read_text()))
+    assert word(pool) == 0
+    assert not list(SHM.glob("*.trace"))
+
+
 def test_a_tracer_ends_with_its_pool(make_pool: MakePool) -> None:
     """Nothing more can come: nobody has to press ^C."""
     pool = make_pool()
@@ -598,16 +609,18 @@ def test_what_was_lost_leaves_guesses(pool: Pool) -> None:
     check_format(chrome.trace_events(line))
 
 
-def test_a_slot_whose_get_was_lost_was_sent_by_nobody(make_pool: MakePool) -> None:
-    """It waited in a queue when it was seen last, and is put into one next."""
-    pool = make_pool(slots=1)
-    a, b = pool.queue("a"), pool.queue("b")
-    a.put(pool.acquire())
-    with recorder(pool.name, _core.TRACE_LEAST) as listening:
-        for _ in range(100):
-            b.put(a.get())
-            a.put(b.get())
-        line = build(listening.stop())
-    assert KINDS[line.recording.events[0]["kind"]] == "put"
-    assert {handoff.sent.what for handoff in line.handoffs} == {"held"}
+def test_a_hand_off_whose_sender_was_lost_is_none(pool: Pool) -> None:
+    """Its ticket came from a queue, as far as anybody knows, and no arrow leads from there."""
+    queue = pool.queue("a")
+    with recorder(pool.name) as listening:
+        queue.put(pool.acquire())
+        queue.put(queue.get())
+        queue.get().release()
+        whole = listening.stop()
+    got = [
+        number for number, kind in enumerate(whole.events["kind"].tolist()) if KINDS[kind] == "got"
+    ]
+    line = build(replace(whole, events=np.delete(whole.events, got[0]), lost={1: 1}))
+    assert [handoff for handoff in line.handoffs if handoff.sent.who is None] == []
+    assert line.misfits > 0
     check_format(chrome.trace_events(line))

@@ -360,6 +360,23 @@ def test_a_thread_is_told_of_by_name_once_for_each_fence(stages: Callable[[str],
 # --- sharing ------------------------------------------------------------------------------
 
 
+def test_a_view_of_a_pool_that_is_gone_is_not_told_of_as_one_of_the_next(
+    make_pool: MakePool,
+) -> None:
+    """Pools of one name: of a slot that may be any of theirs no state and no story is told."""
+    first = make_pool(slots=1, slot_size=4096, name="views-twice", debug=True)
+    with first, first.acquire() as lease:
+        view = lease.array((8,), np.uint8)
+    with (
+        make_pool(slots=1, slot_size=4096, name="views-twice", debug=True) as second,
+        second.acquire(),
+        pytest.raises(shmpool.UseAfterReleaseError) as told,
+    ):
+        view.fill(1)
+    assert "is now" not in str(told.value)
+    assert told.value.history == []
+
+
 @pytest.mark.parametrize("hand", HANDS)
 @pytest.mark.parametrize("touch", TOUCHES)
 @pytest.mark.parametrize("viewing", VIEWS)
@@ -619,3 +636,35 @@ def test_where_no_fence_can_be_put_up_the_lease_goes_on() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "No fence could be put up: Cannot allocate memory" in done.stdout
     assert "The lease goes on" in done.stdout
+
+
+FULL = """
+import ctypes, mmap, numpy as np, shmpool
+pool = shmpool.Pool.create(slots=8, slot_size=4096)
+leases = [pool.acquire() for _ in range(8)]
+views = [lease.array((4096,), "u1") for lease in leases]
+for lease in leases:
+    lease.release()
+libc = ctypes.CDLL(None)
+limit = int(open("/proc/sys/vm/max_map_count").read())
+many = mmap.mmap(-1, 2 * limit * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE)
+base = ctypes.addressof(ctypes.c_char.from_buffer(many))
+pages = (base + 2 * page * mmap.PAGESIZE for page in range(limit))
+full = any(libc.mprotect(ctypes.c_void_p(page), mmap.PAGESIZE, mmap.PROT_READ) for page in pages)
+told = 0
+for view in views:
+    try:
+        view.fill(1)
+    except shmpool.UseAfterReleaseError:
+        told += 1
+print(full, told)
+"""
+
+
+@pytest.mark.skipif(
+    int(Path("/proc/sys/vm/max_map_count").read_text()) > 1 << 20, reason="too many to have them"
+)
+def test_a_touch_is_told_where_there_is_room_for_no_mapping_more() -> None:
+    """Among closed neighbours it takes two more, which were put aside."""
+    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True 8\n", "")
