@@ -315,10 +315,12 @@ class Pool(_core.PoolBase):
         leases = self._mapping.leases
         if leases:
             slots = self._mapping.in_hand()
+            them = "1 lease or borrow" if leases == 1 else f"{leases} leases or borrows"
+            kept = ", those of arrays included" if len(slots) > leases else ""
             message = (
-                f"pool {self.name!r} was closed with {leases} leases or borrows in hand (slots "
-                f"{slots}): it is closed, and they stay usable, but release them first, or use "
-                f"`with`. {_leaks.in_hand(self._spec, self._mapping.view(), slots)}"
+                f"pool {self.name!r} was closed with {them} in hand (slots {slots}{kept}): it is "
+                f"closed, and they stay usable, but release them first, or use `with`. "
+                f"{_leaks.in_hand(self._spec, self._mapping.view(), slots)}"
             )
             raise LeasesAliveError(message, slots=slots)
 

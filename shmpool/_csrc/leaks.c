@@ -190,11 +190,26 @@ static PyObject *forget(PyObject *Py_UNUSED(module), PyObject *object)
     Py_RETURN_NONE;
 }
 
+static PyObject *untrack(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    unsigned long long after;
+    if (!PyArg_ParseTuple(args, "K", &after))
+        return NULL;
+    all_of_this_process();
+    for (Tracked *at = all.first, *next; at != NULL; at = next) {
+        next = at->next;
+        if (at->number > after)
+            right_untrack(at->right);
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"forget", forget, METH_O, "Drop a right and never end it."},
     {"tracked", tracked, METH_VARARGS,
      "tracked(after=0): (kind, pool, slot, generation, file, line, seconds) of each right of this\n"
      "process that is tracked and alive, oldest first, but for those up to number `after`."},
+    {"untrack", untrack, METH_VARARGS, "Track none any more of those with a number above that."},
     {"tracked_so_far", tracked_so_far, METH_NOARGS, "Number of the right tracked last."},
     {NULL, NULL, 0, NULL},
 };

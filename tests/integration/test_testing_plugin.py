@@ -226,6 +226,33 @@ def test_a_test_that_fails_is_not_blamed_twice(pytester: pytest.Pytester) -> Non
     result.assert_outcomes(failed=1)
 
 
+@pytest.mark.parametrize("end", ["assert 1 == 2", "pytest.skip()"])
+def test_no_later_test_is_told_of_what_a_failed_one_held(
+    pytester: pytest.Pytester, end: str
+) -> None:
+    """Its traceback goes some day, and a LeakWarning may be an error of whoever runs then."""
+    program = f"""
+@pytest.fixture(scope="module")
+def shared():
+    with shmpool.Pool.create(slots=4, slot_size=64) as pool:
+        yield pool
+
+def test_y(shared):
+    lease = shared.acquire()
+    kept.append([lease])
+    kept[0].append(kept[0])
+    {end}
+
+def test_z():
+    import gc
+    kept.clear()
+    sys.last_value = sys.last_traceback = None
+    gc.collect()
+"""
+    result = run(pytester, program, "-W", "error")
+    result.assert_outcomes(passed=1, **{"failed" if "assert" in end else "skipped": 1})
+
+
 @pytest.mark.parametrize("options", [("-p", "shmpool.testing"), ()])
 def test_it_is_loaded_by_name_or_by_itself(
     pytester: pytest.Pytester, options: tuple[str, ...]

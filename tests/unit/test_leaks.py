@@ -228,6 +228,19 @@ def test_closing_with_leases_in_hand_says_where_they_are_from(make_pool: MakePoo
         lease.release()
 
 
+def test_what_arrays_keep_is_among_the_slots_and_not_counted(make_pool: MakePool) -> None:
+    """One lease, two slots."""
+    pool = make_pool(slots=3)
+    with pool.acquire():
+        given = pool.acquire()
+        array = given.array((4,), "u1")
+        given.leave_to_views()
+        with pytest.raises(shmpool.LeasesAliveError) as caught:
+            pool.close()
+    assert "with 1 lease or borrow in hand (slots [0, 1], those of arrays inc" in str(caught.value)
+    del array
+
+
 def test_an_abandoned_lease_holds_its_slot(make_pool: MakePool) -> None:
     """As if its process had been killed: nothing is told, nothing ends, close() does not mind."""
     pool = make_pool(leaks="all")
