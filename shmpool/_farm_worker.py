@@ -52,6 +52,8 @@ def work(pool: Pool, stage: Stage, envelope: Envelope, end: socket.socket, level
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     outlet = Outlet(end, current_process().name)
     outlet.install(level)
+    # A thread that an earlier job left running is not to fail the one that runs now.
+    _core.spare_main_thread()
     try:
         _begin(stage)
         outlet.send("begun", None)

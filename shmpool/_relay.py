@@ -136,7 +136,8 @@ class Intake:
 
     def _take(self, kind: str, worker: str, job: str, what: Any) -> None:
         if kind == "line":
-            self._show(f"[{worker}{f' {job}' if job else ''}] {what}")
+            with suppress(OSError):  # of a stdout that is full: who owns it hears of it, too
+                self._show(f"[{worker}{f' {job}' if job else ''}] {what}")
         elif kind == "failure":
             self.failures.append(what)
         elif kind == "begun":

@@ -145,7 +145,7 @@ def _then(install: Callable[P, T], stand_first: Callable[[], None]) -> Callable[
 
 @functools.cache  # once for the process
 def _watch_the_end() -> None:
-    _exits.when_main_thread_ends(_core.end_touches)
+    _exits.when_main_thread_ends(_core.spare_main_thread)
 
 
 def watch() -> None:

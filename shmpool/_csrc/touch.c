@@ -22,7 +22,7 @@ typedef struct {
 } Touch;
 
 static Touch touches[TOUCHES];
-static sp_atomic_u64 main_thread, held, asked, ending;
+static sp_atomic_u64 main_thread, held, asked, spared;
 sp_atomic_u64 touches_pending;
 static PyObject *reporter;
 
@@ -123,8 +123,9 @@ static int raise_all(PyObject *list)
     return -1;
 }
 
-/* The main thread is through: it waits for other threads, and runs what was registered for its
- * exit. An error of somebody else's would keep it from that, and is told without being raised. */
+/* The main thread is through, and waits for others or runs what was registered for its exit; or it
+ * works for somebody who has no part in what others left behind. An error of theirs would keep it
+ * from that, and is told without being raised. */
 static void tell_of_others(uint64_t thread)
 {
     PyObject *list = collect(thread, true);
@@ -142,11 +143,11 @@ static int raise_some(bool everything)
     if (everything)
         sp_store_release(&touches_pending, 0);
     uint64_t thread = (uint64_t)syscall(SYS_gettid);
-    bool ends = everything && sp_load_relaxed(&ending);
-    PyObject *list = collect(thread, everything && !ends);
+    bool own = everything && sp_load_relaxed(&spared);
+    PyObject *list = collect(thread, everything && !own);
     if (list == NULL)
         sp_store_release(&touches_pending, 1); /* there may be more of them */
-    else if (ends)
+    else if (own)
         tell_of_others(thread);
     int result = list ? raise_all(list) : -1;
     Py_XDECREF(list);
@@ -184,9 +185,9 @@ static PyObject *py_hold_touches(PyObject *Py_UNUSED(module), PyObject *hold)
     Py_RETURN_NONE;
 }
 
-static PyObject *py_end_touches(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+static PyObject *py_spare_main_thread(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
-    sp_store_relaxed(&ending, 1);
+    sp_store_relaxed(&spared, 1);
     Py_RETURN_NONE;
 }
 
@@ -212,7 +213,7 @@ void touches_forget(void)
 {
     find_main_thread();
     sp_store_relaxed(&held, 0);
-    sp_store_relaxed(&ending, 0); /* its main thread is the one that forked */
+    sp_store_relaxed(&spared, 0); /* its main thread is the one that forked */
     sp_store_relaxed(&asked, 0);
     sp_store_relaxed(&touches_pending, 0);
     for (int i = 0; i < TOUCHES; i++) {
@@ -226,7 +227,7 @@ void touches_forget(void)
 static PyMethodDef functions[] = {
     {"raise_touches", py_raise_touches, METH_NOARGS, "Raise what was touched and not told of yet."},
     {"hold_touches", py_hold_touches, METH_O, "Let these errors wait, True, or no longer."},
-    {"end_touches", py_end_touches, METH_NOARGS, "Raise none in the main thread any more: it ends."},
+    {"spare_main_thread", py_spare_main_thread, METH_NOARGS, "Raise no other thread's in the main thread any more."},
     {"set_touch_reporter", py_set_reporter, METH_O, "Name what makes an exception of a list of touches."},
     {NULL, NULL, 0, NULL},
 };

@@ -214,6 +214,36 @@ def test_a_stopped_worker_loses_nothing(farm: Farm) -> None:
     assert farm.statistics().replaced == 0
 
 
+left_running: list[tuple[threading.Event, threading.Thread]] = []
+
+
+def leave_a_thread(job: int, frame: Frame) -> int:
+    """The first leaves a thread that writes to its frame during the second."""
+    if left_running:
+        go_on, writer = left_running.pop()
+        go_on.set()
+        writer.join()
+    else:
+        event = threading.Event()
+
+        def write_late() -> None:
+            event.wait()
+            frame[...] = 255
+
+        writer = threading.Thread(target=write_late)
+        left_running.append((event, writer))
+        writer.start()
+    return fill(job, frame)
+
+
+def test_a_thread_that_a_job_left_fails_no_other(capfd: pytest.CaptureFixture[str]) -> None:
+    """What it touches late is told by its worker, and reaches nobody."""
+    with Farm(leave_a_thread, SPEC, workers=1) as farm:
+        found = [(result.value, int(result.array[0, 0])) for result in farm.map([2, 3, 4, 5])]
+    assert found == [(4, 2), (9, 3), (16, 4), (25, 5)]
+    assert capfd.readouterr().err.count("shmpool.errors.UseAfterReleaseError: ") == 2
+
+
 def test_a_farm_with_stopped_workers_can_be_closed() -> None:
     """They would never hear that there is no more work: close() lets them go on."""
     with Farm(obey, SPEC, workers=2) as farm:
