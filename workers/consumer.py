@@ -8,18 +8,25 @@ own, and workers.fan feeds several from the same slots.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+import traceback
 from collections.abc import Callable
-from multiprocessing import get_context
+from contextlib import suppress
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy.typing as npt
 
-from shmpool import Lease, Queue, QueueClosedError
+from shmpool import Lease, Queue, QueueClosedError, RemoteTraceback
 
 Pixels = npt.NDArray[Any]
+
+# Characters of what is told of a failure: a pipe holds that, whether anybody reads or not.
+_REASON, _TRACEBACK = 300, 700
 
 
 class Output(Protocol):
@@ -67,7 +74,7 @@ class Consumer:
 
     A context manager: leaving it waits until the output is complete. If the process fails or
     is killed, the slots that were on their way to it are freed and `write` raises
-    QueueClosedError.
+    QueueClosedError; `close` says why, with the end of the traceback as the cause.
 
     queue: nobody else may take from it. make: called there, for the output. name: of the
     process. product: what there is none of if it fails, for the message.
@@ -77,7 +84,10 @@ class Consumer:
         self, queue: Queue, make: Make, *, name: str = "consume", product: str = "output"
     ) -> None:
         self._queue, self._product, self.name = queue, product, name
-        self._process = start(_run, (queue, make), name)
+        self._failure: tuple[str, str] | None = None  # the reason, and the traceback's end
+        self._told, theirs = Pipe(duplex=False)
+        with theirs:
+            self._process = start(_run, (queue, make, theirs), name)
         self._watcher = threading.Thread(target=self._watch, name=f"{name}-watch", daemon=True)
         self._watcher.start()
 
@@ -91,6 +101,10 @@ class Consumer:
         self._queue.put(lease)
 
     def _watch(self) -> None:
+        wait([self._told, self._process.sentinel])
+        with self._told, suppress(EOFError, OSError):  # killed, or done: nothing is told
+            if self._told.poll():
+                self._failure = self._told.recv()
         self._process.join()
         # Orderly or not, nobody takes frames any more.
         self._queue.close()
@@ -102,10 +116,11 @@ class Consumer:
         self._queue.close()
         self._watcher.join()
         if self._process.exitcode:
+            reason, trace = self._failure or ("", "")
             raise RuntimeError(
                 f"process {self.name!r} ended with exit code {self._process.exitcode}: "
-                f"no {self._product}"
-            )
+                f"no {self._product}{reason and f', {reason}'}"
+            ) from (RemoteTraceback(trace) if trace else None)
 
     def __enter__(self) -> Self:
         return self
@@ -124,6 +139,11 @@ class Consumer:
                 raise
 
 
-def _run(queue: Queue, make: Make) -> None:
-    with queue.pool:
-        fill(queue, make())
+def _run(queue: Queue, make: Make, told: Connection) -> None:
+    try:
+        with queue.pool:
+            fill(queue, make())
+    except Exception as error:  # noqa: BLE001 - told there, by `close`
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        told.send((reason[:_REASON], traceback.format_exc()[-_TRACEBACK:]))
+        sys.exit(1)

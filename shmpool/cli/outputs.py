@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from workers.video import Encoder
 
 FILMS = (".mp4", ".mkv", ".mov")
+_MOST_PIXELS = 16384  # a side, that x264 takes
+# Frames a second, all of which can be read again: Matroska counts milliseconds; the others tell
+# where a film begins in milliseconds, and faster ones lose frames by that.
+_MOST_FPS = {".mp4": 10_000, ".mkv": 1000, ".mov": 10_000}
 STILLS = (".png", ".jpg", ".jpeg", ".webp")
 STDOUT = "-"
 _QUEUE = "out"
@@ -315,7 +319,7 @@ def choose(
     _check_place(path)
     kind = path.suffix.lower()
     if kind in FILMS:
-        _check_film(size)
+        _check_film(path, size, fps)
         return FilmInParts(path, fps) if resume else Film(path, fps)
     if kind in STILLS:
         _need("PIL", "Pillow")
@@ -337,10 +341,15 @@ def _check_place(path: Path) -> None:
         raise UsageError(f"--out {path}: that is a directory")
 
 
-def _check_film(size: tuple[int, int]) -> None:
+def _check_film(path: Path, size: tuple[int, int], fps: int) -> None:
     _need("av", "PyAV")
     if any(side % 2 for side in size):
         raise UsageError(f"--size {size[0]}x{size[1]}: H.264 wants even sides")
+    if max(size) > _MOST_PIXELS:
+        raise UsageError(f"--size {size[0]}x{size[1]}: H.264 has at most {_MOST_PIXELS} a side")
+    most = _MOST_FPS[path.suffix.lower()]
+    if fps > most:
+        raise UsageError(f"--fps {fps}: {path.suffix} has at most {most} frames a second")
 
 
 def _check_pattern(path: Path, jobs: Jobs) -> None:

@@ -88,5 +88,10 @@ class Report:
             died = f"{self.replaced} workers replaced, {self.overdue} of them overdue"
             rows.append(("retries", f"{self.retries} jobs, {died}"))
         if self.output:
-            rows.append(("output", self.output if self.done or self.skipped else "nothing written"))
+            rows.append(("output", self._kept(self.output)))
         return rows
+
+    def _kept(self, output: str) -> str:
+        if not (self.done or self.skipped):
+            return "nothing written"
+        return f"{output} is not complete" if self.error else output

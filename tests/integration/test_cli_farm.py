@@ -327,6 +327,10 @@ WRONG = [
     ("mine:render --frames 1 --size 64", "width x height"),
     ("mine:render --frames 1 --size 0x4", "width x height"),
     ("mine:render --frames 1 --size 63x36 --out f.mp4", "even sides"),
+    ("mine:render --frames 1 --size 16386x36 --out f.mp4", "at most 16384 a side"),
+    ("mine:render --frames 1 --fps 200000 --out f.mp4", ".mp4 has at most 10000 frames"),
+    ("mine:render --frames 1 --fps 200000 --out f.mp4 --resume", "at most 10000 frames"),
+    ("mine:render --frames 1 --fps 1001 --out f.mkv", ".mkv has at most 1000 frames"),
     ("mine:render --frames 1 --out f.gif", "has to end in one of"),
     ("mine:render --frames 1 --out nowhere/f.mp4", "there is no directory nowhere"),
     ("mine:render --frames 0-1 --out still.png", "2 stills need a number"),
@@ -382,7 +386,30 @@ def test_an_output_that_cannot_be_written_is_exit_code_3(
     told = json.loads(text)
     assert (process.returncode, told["exit_code"]) == (3, 3), error
     assert f"shmpool farm: {told['error']}" in error
-    assert re.search("ended with exit code 1|No such file", told["error"])
+    assert re.search("No such file", told["error"])
+
+
+def test_a_film_that_fails_says_why_and_is_not_claimed(farm: Farm, folder: Path) -> None:
+    """The encoder's reason, in a sentence and in the JSON; its disk is full."""
+    (folder / "f.mkv").symlink_to("/dev/full")
+    code, out, error = farm(*SMALL, "--frames", "0-40", "--out", "f.mkv")
+    reason = r"process 'encode' ended with exit code 1: no film, OSError: .*No space left"
+    assert code == 3
+    assert re.search(reason, error), error
+    assert re.search(r"^output +(f\.mkv is not complete|nothing written)$", out, re.MULTILINE)
+    _, out, _ = farm(*SMALL, "--frames", "0-40", "--out", "f.mkv", "--json")
+    assert re.search(reason, json.loads(out)["error"])
+
+
+@pytest.mark.parametrize(("kind", "fps"), [("mp4", 10_000), ("mov", 10_000), ("mkv", 1000)])
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+def test_a_film_as_fast_as_can_be_has_every_frame(
+    farm: Farm, folder: Path, kind: str, fps: int, more: list[str]
+) -> None:
+    """The most that --fps takes."""
+    arguments = ("--frames", "0-59", "--fps", fps, "--out", f"f.{kind}")
+    assert farm(*SMALL, *arguments, *more)[0] == 0
+    assert len(frames_of(folder / f"f.{kind}")) == 60
 
 
 def test_a_picture_that_its_format_cannot_hold_is_exit_code_3(farm: Farm, folder: Path) -> None:

@@ -417,13 +417,17 @@ class Failing(Nothing):
 def test_a_consumer_that_fails_is_told_and_keeps_no_slot(
     pool: Pool, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Its exit code, its traceback; the fixture looks at the slots."""
+    """Its exit code, its reason, its traceback; the fixture looks at the slots."""
+    told = "'odd' ended with exit code 1: no output, OSError: no room for 6912 bytes"
     with (
-        pytest.raises(RuntimeError, match="'odd' ended with exit code 1: no output"),
+        pytest.raises(RuntimeError, match=told) as caught,
         Consumer(pool.queue("frames"), Failing, name="odd") as consumer,
     ):
         _write_for_ever(pool, consumer.write)
-    assert "no room" in capfd.readouterr().err
+    trace = str(caught.value.__cause__)
+    del caught  # its frames have the lease that was not to be put
+    assert 'raise OSError(f"no room' in trace
+    assert capfd.readouterr().err == ""
 
 
 # Several outputs of the same slots.
