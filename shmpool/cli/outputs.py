@@ -127,7 +127,7 @@ class Stills(Nothing):
         from PIL import Image
 
         path = self._place(place)
-        unfinished = path.with_name(f".{path.name}.unfinished{path.suffix}")
+        unfinished = _unfinished(path)
         try:
             Image.fromarray(result.array).save(unfinished)
             if self._sync:
@@ -139,19 +139,27 @@ class Stills(Nothing):
 
 
 class Array(Nothing):
-    """All frames in one array, (jobs, height, width, 3), as `np.load` reads it."""
+    """All frames in one array, (jobs, height, width, 3), as `np.load` reads it.
+
+    It has another name until it is closed; of one that ends early, what is there is kept.
+    """
 
     def __init__(self, path: Path, jobs: Jobs, size: tuple[int, int]) -> None:
-        self.path = self._path = path
+        self.path = path
+        self._path = path.resolve()  # a link stays one
+        self._unfinished = _unfinished(self._path)
         self._jobs = jobs
         self._shape = (len(jobs), size[1], size[0], 3)
         self._array: np.memmap[Any, Any] | None = None
         self._fd: int | None = None
+        self._there = self._path  # what there is of it
+        self._keep = False
 
     def complete(self, journal: Journal) -> set[int]:
         """What the journal says, if the array is still there."""
+        self._there = self._unfinished if self._unfinished.exists() else self._path
         try:
-            found = np.load(self._path, mmap_mode="r")
+            found = np.load(self._there, mmap_mode="r")
         except (OSError, ValueError):
             return set()
         same = found.shape == self._shape and found.dtype == np.uint8
@@ -159,15 +167,23 @@ class Array(Nothing):
 
     def open(self, _pool: Pool, journal: Journal | None) -> None:
         """Make the file, with room for all on its disk, or go on with it."""
-        again = journal is not None and bool(self.complete(journal))
-        kind: dict[str, Any] = {} if again else {"dtype": np.uint8, "shape": self._shape}
-        array = np.lib.format.open_memmap(self._path, "r+" if again else "w+", **kind)
+        self._keep = journal is not None and bool(self.complete(journal))
+        self._sync = journal is not None
+        try:
+            self._open()
+        except OSError as error:
+            raise OSError(f"{self.path} cannot be written: {error}") from error
+
+    def _open(self) -> None:
+        if not self._keep:
+            self._there = self._unfinished
+        kind: dict[str, Any] = {} if self._keep else {"dtype": np.uint8, "shape": self._shape}
+        array = np.lib.format.open_memmap(self._there, "r+" if self._keep else "w+", **kind)
         # A full disk is an error here, not a SIGBUS in the middle.
-        fd = os.open(self._path, os.O_RDWR)
+        fd = os.open(self._there, os.O_RDWR)
         self._fd = fd
         os.posix_fallocate(fd, 0, array.offset + array.nbytes)
         self._array = array
-        self._sync = journal is not None
 
     def write(self, place: int, result: Result) -> None:
         """In its row."""
@@ -175,13 +191,18 @@ class Array(Nothing):
         self._array[place] = result.array
         if self._sync and self._fd is not None:
             os.fdatasync(self._fd)
+        self._keep = True
 
     def close(self) -> None:
-        """Idempotent."""
+        """Give it its name, or remove it if nothing was written. Idempotent."""
         self._array = None
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
+        if self._keep and self._there.exists():
+            self._there.replace(self._path)
+        elif not self._keep:
+            self._unfinished.unlink(missing_ok=True)
 
 
 class Film(Nothing):
@@ -281,7 +302,7 @@ class FilmInParts(Film):
 
         assert journal is not None  # noqa: S101 - it was chosen because there is one
         parts = [Part(self._part(number), frames) for number, frames in self._parts(journal)]
-        unfinished = self._path.with_name(f".{self._path.name}.unfinished{self._path.suffix}")
+        unfinished = _unfinished(self._path)
         join(parts, unfinished, self._fps)
         _sync(unfinished)
         unfinished.replace(self._path)
@@ -297,6 +318,11 @@ def _ends_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _unfinished(path: Path) -> Path:
+    """The name of a file until it is whole."""
+    return path.with_name(f".{path.name}.unfinished{path.suffix}")
 
 
 def _sync(path: Path) -> None:

@@ -412,6 +412,40 @@ def test_a_film_as_fast_as_can_be_has_every_frame(
     assert len(frames_of(folder / f"f.{kind}")) == 60
 
 
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+def test_an_array_without_room_is_named_and_leaves_nothing(
+    folder: Path, more: list[str], *, before: bool
+) -> None:
+    """On a disk that is full, here by a limit; an array that was there is as it was."""
+    if before:
+        np.save(folder / "f.npy", np.arange(3))
+    line = [sys.executable, "-m", "shmpool", "farm", *SMALL, "--frames", "0-299", "--out", "f.npy"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -f 900; exec "$@"', "sh", *line, *more], cwd=folder, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert re.fullmatch(r"shmpool farm: OSError: f\.npy cannot be written: .*\n", done.stderr)
+    assert re.search(r"^output +nothing written$", done.stdout, re.MULTILINE)
+    left = {path.name for path in folder.glob("*npy*")} | {p.name for p in folder.glob(".f*")}
+    assert left == set(["f.npy"] * before + ["f.npy.journal"] * len(more))
+    assert not before or np.load(folder / "f.npy").shape == (3,)
+
+
+def test_an_array_takes_the_place_of_another_when_it_is_whole(start: Start, folder: Path) -> None:
+    """Until then the other is there; and a link stays one."""
+    np.save(folder / "other.npy", np.arange(3))
+    (folder / "f.npy").symlink_to("other.npy")
+    process = stopped_at_the_gate(start, "--out", "f.npy")
+    assert np.load(folder / "f.npy").shape == (3,)
+    with open_gate(folder):
+        process.communicate()
+    assert (np.load(folder / "other.npy") == [painted(job) for job in range(16)]).all()
+    assert (folder / "f.npy").is_symlink()
+    assert not list(folder.glob(".*"))
+
+
 def test_a_picture_that_its_format_cannot_hold_is_exit_code_3(farm: Farm, folder: Path) -> None:
     """In a sentence, with its name; nothing of it is left."""
     code, _, error = farm("mine:render", "--frames", "1", "--size", "20000x1", "--out", "f.webp")
