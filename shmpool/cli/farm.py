@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,27 @@ def add(commands: Any) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument("target", nargs="?", metavar="MODULE:FUNCTION")
-    parser.add_argument("stdin", nargs="?", choices=[jobs.STDIN], metavar="-", help="jobs on stdin")
+    parser.add_argument("stdin", nargs="?", metavar="-", help="jobs on stdin")
+    parser.parse_known_args = partial(_with_stdin_anywhere, parser.parse_known_args)
     _add_work(parser)
     _add_limits(parser)
     parser.add_argument("--json", action="store_true", help="a JSON object on stdout at the end")
     parser.add_argument("--list", action="store_true", help="show the renderers that ship")
+
+
+def _with_stdin_anywhere(
+    parse: Callable[..., tuple[argparse.Namespace, list[str]]], *arguments: Any
+) -> tuple[argparse.Namespace, list[str]]:
+    """Parse; a `-` may stand behind options, where argparse leaves it over, or be first."""
+    options, left = parse(*arguments)
+    words = [word for word in (options.target, options.stdin) if word is not None] + left
+    options.target = options.stdin = None
+    if jobs.STDIN in words:
+        words.remove(jobs.STDIN)
+        options.stdin = jobs.STDIN
+    if words and not words[0].startswith("-"):
+        options.target = words.pop(0)
+    return options, words
 
 
 def _add_work(parser: argparse.ArgumentParser) -> None:

@@ -237,6 +237,26 @@ def test_jobs_are_lines_of_json_and_values_come_back(farm: Farm, folder: Path) -
     assert "painted 7" in error
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "mine:render - --size 2x2 --workers 1 --json",
+        "mine:render --size 2x2 --workers 1 --json -",
+        "mine:render --size 2x2 - --workers 1 --json",
+        "--size 2x2 - mine:render --workers 1 --json",
+        "- --size 2x2 --workers 1 --json mine:render",
+        "mine:render --size 2x2 --workers 1 --json --jobs -",
+    ],
+)
+def test_stdin_is_asked_for_wherever_its_dash_stands(folder: Path, arguments: str) -> None:
+    """Before options, between or behind them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "shmpool", "farm", *arguments.split()], cwd=folder, check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, input="3\n", capture_output=True, text=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["values"] == {"0": 30}
+
+
 def test_where_there_is_no_terminal_lines_are_plain(farm: Farm) -> None:
     """No escape sequence; what a worker prints carries its name and job."""
     code, out, error = farm(*SMALL, "--frames", "0-7")
@@ -317,6 +337,12 @@ WRONG = [
     ("mine:made --frames 1", "cannot be sent to a worker"),
     ("mine:render", "one of --frames RANGE, --jobs FILE, or -"),
     ("mine:render - --frames 1", "one of --frames RANGE, --jobs FILE, or -"),
+    ("mine:render --frames 1 -", "one of --frames RANGE, --jobs FILE, or -"),
+    ("mine:render --frames 1 - -", "unrecognized arguments: -"),
+    ("mine:render --frames 1 more", "unrecognized arguments: more"),
+    ("mine:render more --frames 1 --nope", "unrecognized arguments: more --nope"),
+    ("--nope --frames 1 mine:render", "unrecognized arguments: --nope"),
+    ("-", "which function?"),
     ("mine:render --frames 5-2", "is not before the first"),
     ("mine:render --frames x", "no range of frames"),
     ("mine:render --frames 0-9,9", "frame 9 is asked for twice"),
