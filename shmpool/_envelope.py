@@ -10,9 +10,10 @@ own, whose tickets then stand there.
 from __future__ import annotations
 
 import math
+import operator
 import pickle
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property, partial
@@ -24,7 +25,7 @@ from numpy.typing import DTypeLike
 from shmpool import _core, _description
 from shmpool._lease import Lease
 from shmpool._remote import failure
-from shmpool.errors import JobError
+from shmpool.errors import ArgumentError, JobError, SizeError
 
 # What the coordinator writes, and then what each worker writes over.
 _HEAD = struct.Struct("<IIQIIIIdQ16x")
@@ -64,7 +65,7 @@ _head: Callable[[tuple[Any, ...]], Head] = partial(tuple.__new__, Head)
 
 @dataclass(frozen=True, slots=True)
 class ArraySpec:
-    """Shape and dtype of the frame that each job renders.
+    """Shape and dtype of the frame that each job renders. An int as shape: so many elements.
 
     >>> ArraySpec((1080, 1920, 3), np.uint8).nbytes
     6220800
@@ -72,6 +73,18 @@ class ArraySpec:
 
     shape: Sequence[int]
     dtype: DTypeLike
+
+    def __post_init__(self) -> None:
+        given: Any = self.shape
+        sides = given if isinstance(given, Iterable) else (given,)
+        try:
+            shape = tuple(map(operator.index, sides))
+        except TypeError:
+            message = f"shape is {given!r:.80}: give whole numbers, such as (1080, 1920, 3)"
+            raise ArgumentError(message) from None
+        if any(side < 0 for side in shape):
+            raise SizeError(f"shape is {shape}: each side is 0 or more")
+        object.__setattr__(self, "shape", shape)
 
     @property
     def nbytes(self) -> int:

@@ -13,9 +13,9 @@ import numpy as np
 from shmpool import _core
 from shmpool._dispatch import Arrived
 from shmpool._envelope import ArraySpec
+from shmpool._farm_checks import size_of
 from shmpool._futures import FutureDesk
 from shmpool._lease import Lease
-from shmpool._sizes import parse_size
 from shmpool.farm import Farm
 
 P = ParamSpec("P")
@@ -68,7 +68,7 @@ class FarmExecutor(Executor):
         initargs: tuple[Any, ...] = (),
         **farm: Any,
     ) -> None:
-        spec = ArraySpec((parse_size(result_size, "result_size"),), np.uint8)
+        spec = ArraySpec((size_of("result_size", result_size),), np.uint8)
         options = {"job_size": "64 KiB", "initializer": initializer, "initargs": initargs} | farm
         self._farm = Farm(_call, spec, workers=max_workers, **options)
         self._starting = threading.Lock()

@@ -16,14 +16,21 @@ from typing import Any, Self
 from shmpool._crew import Crew
 from shmpool._dispatch import Arrived, Dispatcher, Frame
 from shmpool._envelope import DONE, ArraySpec, Envelope, Status
-from shmpool._farm_checks import check_workers, frame_bytes, own_queues, yields_errors
+from shmpool._farm_checks import (
+    check_count,
+    check_workers,
+    frame_bytes,
+    job_room,
+    own_queues,
+    size_of,
+    yields_errors,
+)
 from shmpool._farm_worker import Function, Stage
 from shmpool._futures import FutureDesk
 from shmpool._process import usable_cpus
 from shmpool._queue import QueueOptions
 from shmpool._remote import RemoteTraceback
 from shmpool._result import Result, failed, unreadable
-from shmpool._sizes import parse_size
 from shmpool._source import Drain, Source
 from shmpool.errors import (
     ArgumentError,
@@ -31,7 +38,6 @@ from shmpool.errors import (
     LeasesAliveError,
     QueueClosedError,
     QueueEmpty,
-    SizeError,
 )
 from shmpool.pool import Pool
 
@@ -74,7 +80,8 @@ class Farm:
     a job is killed. memory_limit: bytes of private memory for each worker, beyond which a job
     gets MemoryError. recycle_after: jobs after which a worker is replaced. depth: jobs under
     way at a time, by default as many as there are slots. job_size: room for a pickled job in
-    its slot, and for the value that function returns; a bigger job takes slots of its own.
+    its slot, and for the value that function returns, at least 1 KiB; a bigger job takes slots of
+    its own.
     on_error: "raise" what a job raised, or "yield" a result with `error`, and go on. views: as
     in Pool.create. queues: names of further queues of `farm.pool`, for what comes after.
 
@@ -109,17 +116,16 @@ class Farm:
         start_method: str = "spawn",
         name: str | None = None,
     ) -> None:
-        if retries < 0:
-            raise SizeError(f"retries={retries}: 0 or more")
+        check_count("retries", retries, 0)
         if job_timeout is not None and not job_timeout > 0:
             raise ArgumentError(f"job_timeout is {job_timeout!r}: give seconds > 0, or None")
-        if depth is not None and depth < 1:
-            raise SizeError(f"depth={depth}: at least 1")
+        if depth is not None:
+            check_count("depth", depth, 1)
         yields_errors(on_error)
         self._frame = frame
         self._frame_bytes = frame_bytes(frame, frame_size)
         spec = frame if isinstance(frame, ArraySpec) else None
-        self._envelope = Envelope(spec, self._frame_bytes, parse_size(job_size, "job_size"))
+        self._envelope = Envelope(spec, self._frame_bytes, job_room(job_size))
         self._slots, self._depth, self._retries = slots, depth, retries
         self._job_timeout, self._on_error, self._views = job_timeout, on_error, views
         self._queues, self._start_method, self._name = own_queues(queues), start_method, name
@@ -159,7 +165,8 @@ class Farm:
         number = len(self._stages)
         source = "todo" if number == 0 else f"stage-{number + 1}"
         target = f"stage-{number + 2}"
-        limits = recycle_after, parse_size(memory_limit, "memory_limit")
+        check_count("recycle_after", recycle_after, 0)
+        limits = recycle_after, size_of("memory_limit", memory_limit)
         self._stages.append(Stage(function, count, source, target, initializer, initargs, *limits))
         return self
 

@@ -187,6 +187,60 @@ def test_a_farm_has_at_least_one_worker(workers: int) -> None:
         Farm(crasher.render, SPEC, workers=workers)
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"workers": 1.5}, r"workers is 1\.5: give a whole number, at least 1"),
+        ({"retries": 0.5}, r"retries is 0\.5: give a whole number, at least 0"),
+        ({"depth": 0}, "depth=0: at least 1"),
+        ({"recycle_after": -1}, "recycle_after=-1: 0 or more"),
+        ({"memory_limit": -5}, "memory_limit=-5: 0 or more bytes"),
+        ({"job_size": -1}, r"job_size=-1: at least 1\.0 KiB"),
+        ({"job_size": "1000 B"}, r"job_size='1000 B': at least 1\.0 KiB"),
+    ],
+)
+def test_a_number_that_is_out_of_range_is_told_by_its_name(
+    options: dict[str, Any], told: str
+) -> None:
+    """Before anything is made of it."""
+    with pytest.raises(shmpool.SizeError, match=told):
+        Farm(crasher.render, SPEC, **options)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "told"),
+    [
+        ((-1, 4), shmpool.SizeError, r"shape is \(-1, 4\): each side is 0 or more"),
+        ((2.5, 4), shmpool.ArgumentError, r"shape is \(2\.5, 4\): give whole numbers"),
+        ("ab", shmpool.ArgumentError, "shape is 'ab'"),
+        (None, shmpool.ArgumentError, "shape is None"),
+    ],
+)
+def test_a_shape_that_no_array_has_is_told(shape: Any, kind: type[Exception], told: str) -> None:
+    """When the spec is made."""
+    with pytest.raises(kind, match=told):
+        ArraySpec(shape, np.uint8)
+
+
+def test_a_shape_may_be_a_number_as_numpys() -> None:
+    """Or anything that yields whole numbers."""
+    assert ArraySpec(4, np.uint8) == ArraySpec((4,), np.uint8)  # type: ignore[arg-type]
+    assert ArraySpec(np.array([2, 3]), np.uint8).shape == (2, 3)  # type: ignore[arg-type]
+
+
+def raise_much(_job: Any, _frame: Any) -> None:
+    """An error that is longer than what its room may be, in characters of four bytes."""
+    raise LookupError("\U0001f600" * 5000)
+
+
+def test_an_error_is_told_by_a_farm_with_as_little_room_as_there_may_be() -> None:
+    """Cut, but never as the death of a worker."""
+    with Farm(raise_much, SPEC, workers=1, job_size=1024) as farm:
+        (result,) = farm.map([0], on_error="yield")
+    assert isinstance(result.error, shmpool.JobError)
+    assert str(result.error).startswith("LookupError: \U0001f600")
+
+
 def test_a_farm_has_no_more_workers_than_its_pool_has_members() -> None:
     """Of all stages; else the last ones could not begin, and the farm would end for it."""
     with pytest.raises(shmpool.SizeError, match="255 workers: at most 254"):
