@@ -99,8 +99,15 @@ class Envelope:
     pickled job, and as many for an outcome.
     """
 
-    def __init__(self, frame: ArraySpec | None, frame_bytes: int, room: int) -> None:
+    def __init__(
+        self,
+        frame: ArraySpec | None,
+        frame_bytes: int,
+        room: int,
+        advice: str = "write it to the frame, or create the Farm with",
+    ) -> None:
         self.frame = frame
+        self.advice = advice  # to whom a value is too big: what is to be done with `job_size=`
         self._frame_bytes = frame_bytes
         self.room = room
         self.at = _lines(frame_bytes)  # where the head is
@@ -113,7 +120,7 @@ class Envelope:
             self.array = partial(_over, frame.shape, np.dtype(frame.dtype))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Envelope, (self.frame, self._frame_bytes, self.room)
+        return Envelope, (self.frame, self._frame_bytes, self.room, self.advice)
 
     @property
     def slot_size(self) -> int:
@@ -206,7 +213,7 @@ class Envelope:
             return status, self._shortened(raised, text, len(data))
         message = (
             f"the outcome has {len(data)} bytes when pickled, there is room for {self.room}: "
-            f"write it to the frame, or create the Farm with job_size={len(data)}"
+            f"{self.advice} job_size={len(data)}"
         )
         return Status.FAILED, _packed_failure(JobError(message), "")
 

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import partial, update_wrapper
+from multiprocessing.context import BaseContext
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -13,9 +15,10 @@ import numpy as np
 from shmpool import _core
 from shmpool._dispatch import Arrived
 from shmpool._envelope import ArraySpec
-from shmpool._farm_checks import size_of
+from shmpool._farm_checks import check_count, job_room, size_of
 from shmpool._futures import FutureDesk
 from shmpool._lease import Lease
+from shmpool.errors import JobError
 from shmpool.farm import Farm
 
 P = ParamSpec("P")
@@ -32,12 +35,20 @@ class _InFrame:
     dtype: str
 
 
-def _call(job: _Call, frame: np.ndarray[Any, Any]) -> Any:
+def _call(room: int, job: _Call, frame: np.ndarray[Any, Any]) -> Any:
     function, args, kwargs = job
     value = function(*args, **kwargs)
     if type(value) is not np.ndarray or value.dtype.hasobject or value.dtype.names is not None:
         return value
-    if not 0 < value.nbytes <= frame.nbytes or value.ndim > _core.MAX_DIMENSIONS:
+    if value.ndim > _core.MAX_DIMENSIONS:
+        return value
+    if max(room, frame.nbytes) < value.nbytes:
+        message = (
+            f"the array has {value.nbytes} bytes, there is room for {frame.nbytes}: create the "
+            f"FarmExecutor with result_size={value.nbytes}"
+        )
+        raise JobError(message)
+    if not 0 < value.nbytes <= frame.nbytes:
         return value
     np.ndarray(value.shape, value.dtype, buffer=frame)[...] = value
     return _InFrame(value.shape, value.dtype.str)
@@ -46,11 +57,13 @@ def _call(job: _Call, frame: np.ndarray[Any, Any]) -> Any:
 class FarmExecutor(Executor):
     """Runs calls in worker processes; an array that a call returns comes back without a pipe.
 
-    As `concurrent.futures.ProcessPoolExecutor`, which it replaces by changing one line. An
+    As `concurrent.futures.ProcessPoolExecutor`, which it replaces by changing one line: it takes
+    the same arguments, too; of mp_context the start method, "spawn" without one. An
     array of up to result_size bytes is read where its worker left it, and gives its slot back
     when it dies; when such arrays have half of the slots it is copied instead, so results may
     be kept. Bigger arrays and all other values are pickled, and need job_size bytes.
-    max_workers: processes. initializer, initargs: called in each. farm: options of Farm.
+    max_workers: processes. initializer, initargs: called in each. max_tasks_per_child: calls after
+    which a worker is replaced. farm: options of Farm.
 
     >>> from math import factorial
     >>> from shmpool import FarmExecutor
@@ -62,15 +75,24 @@ class FarmExecutor(Executor):
     def __init__(
         self,
         max_workers: int | None = None,
-        *,
-        result_size: int | str = "1 MiB",
+        mp_context: BaseContext | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        result_size: int | str = "1 MiB",
         **farm: Any,
     ) -> None:
         spec = ArraySpec((size_of("result_size", result_size),), np.uint8)
         options = {"job_size": "64 KiB", "initializer": initializer, "initargs": initargs} | farm
-        self._farm = Farm(_call, spec, workers=max_workers, **options)
+        if mp_context is not None:
+            options = {"start_method": mp_context.get_start_method()} | options
+        if max_tasks_per_child is not None:
+            check_count("max_tasks_per_child", max_tasks_per_child, 1)
+            options = {"recycle_after": max_tasks_per_child} | options
+        call = update_wrapper(partial(_call, job_room(options["job_size"])), _call)
+        self._farm = Farm(call, spec, workers=max_workers, **options)
+        self._farm._envelope.advice = "create the FarmExecutor with"
         self._starting = threading.Lock()
         self._desk: FutureDesk | None = None
         self._ending = False

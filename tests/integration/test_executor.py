@@ -128,6 +128,34 @@ def test_big_arguments_travel(executor: FarmExecutor) -> None:
     assert list(executor.map(len, [b"x" * size for size in sizes])) == sizes
 
 
+def test_what_is_too_big_to_come_back_is_told_with_the_option_to_raise() -> None:
+    """Which is another one for arrays; there is no frame that a call could write to."""
+    with FarmExecutor(1, result_size=1000, job_size=2000) as executor:
+        with pytest.raises(
+            shmpool.JobError, match=r"room for 1000: .*FarmExecutor with result_size=40000"
+        ):
+            executor.submit(filled, 1, 10_000).result()
+        with pytest.raises(shmpool.JobError, match=r"2000: create the FarmExecutor with job_size="):
+            executor.submit(bytes, 5000).result()
+        assert executor.submit(filled, 7, 400).result().tolist() == [7] * 400
+
+
+def test_arguments_of_the_original_are_taken() -> None:
+    """By place and by name: where processes come from, and how much each does."""
+    context = get_context("forkserver")
+    with FarmExecutor(1, context, begin, ("x",), max_tasks_per_child=2) as executor:
+        assert executor.submit(told).result() == ["x"]
+        assert len(set(executor.map(one_of, range(6)))) >= 3
+        assert executor.farm._start_method == "forkserver"
+    with pytest.raises(ValueError, match="max_tasks_per_child=0: at least 1"):
+        FarmExecutor(1, max_tasks_per_child=0)
+
+
+def one_of(_number: int) -> int:
+    """Which process does it."""
+    return os.getpid()
+
+
 def test_an_initializer_is_called_in_each_worker() -> None:
     """With its arguments."""
     with FarmExecutor(2, initializer=begin, initargs=("hello",)) as executor:
