@@ -45,8 +45,15 @@ class Journal:
     def _begin(self, header: Record) -> None:
         try:
             self._lock()
-            self.records = self._read()
-            self._check(header)
+            self._file.seek(0)
+            data = self._file.read()
+            whole = data[: data.rfind(b"\n") + 1]
+            lines = whole.split(b"\n")[:-1]
+            self.records = [self._record(number, line) for number, line in enumerate(lines, 1)]
+            self._check(header, data)
+            self._file.truncate(len(whole))
+            if not self.records:
+                self.add(**header)
         except BaseException:
             self.close()
             raise
@@ -56,14 +63,6 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UsageError(f"{self.path} is in use: another run works on it") from None
-
-    def _read(self) -> list[Record]:
-        self._file.seek(0)
-        data = self._file.read()
-        whole = data.rpartition(b"\n")[0]
-        lines = whole.split(b"\n") if whole else []
-        self._file.truncate(len(whole) + 1 if whole else 0)
-        return [self._record(number, line) for number, line in enumerate(lines, 1)]
 
     def _record(self, number: int, line: bytes) -> Record:
         try:
@@ -75,11 +74,14 @@ class Journal:
             raise UsageError(message)
         return record
 
-    def _check(self, header: Record) -> None:
-        header = json.loads(json.dumps(header))
+    def _check(self, header: Record, data: bytes) -> None:
+        """Raise UsageError unless it is of this command: what somebody else wrote stays."""
         if not self.records:
-            self.add(**header)
+            if not _line(header).startswith(data):
+                message = f"{self.path} is no journal: remove the file to begin anew"
+                raise UsageError(message)
             return
+        header = json.loads(json.dumps(header))
         was = self.records[0]
         other = [name for name in header if header[name] != was.get(name)]
         if other:
@@ -118,7 +120,7 @@ class Journal:
 
     def add(self, **record: Any) -> None:
         """Append a record; it is on the disk then."""
-        self._file.write(json.dumps(record).encode() + b"\n")
+        self._file.write(_line(record))
         self._file.flush()
         os.fdatasync(self._file.fileno())
         self.records.append(record)
@@ -133,6 +135,10 @@ class Journal:
         """There is nothing left to do."""
         self.path.unlink(missing_ok=True)
         self.close()
+
+
+def _line(record: Record) -> bytes:
+    return json.dumps(record).encode() + b"\n"
 
 
 def _is_whole(record: Record) -> bool:

@@ -852,6 +852,25 @@ def test_a_journal_that_cannot_be_kept_is_told(
         journal.Journal(tmp_path / "x.journal", {"a": 1})
 
 
+@pytest.mark.parametrize("text", ["somebody's", "some\nbody's", '{"a": 2', '{"a": 2}\n{"x"', "1\n"])
+def test_what_somebody_else_wrote_is_no_journal_and_stays(tmp_path: Path, text: str) -> None:
+    """To the last byte, also behind the last newline."""
+    path = tmp_path / "x.journal"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="remove"):
+        journal.Journal(path, {"a": 1})
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("length", range(9))
+def test_a_header_of_ours_may_be_torn_anywhere(tmp_path: Path, length: int) -> None:
+    """It is written anew."""
+    path = tmp_path / "x.journal"
+    path.write_text('{"a": 1}'[:length])
+    journal.Journal(path, {"a": 1}).close()
+    assert path.read_text() == '{"a": 1}\n'
+
+
 def test_a_digest_tells_jobs_apart() -> None:
     """Equal jobs have equal digests, whatever the order of their keys."""
     some = jobs.Jobs(range(4), [{"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1}, whitted.Shot(1, 2)])
