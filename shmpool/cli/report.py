@@ -8,6 +8,7 @@ from typing import Any
 
 from shmpool import FarmStatistics
 from shmpool._sizes import show_size
+from shmpool.cli.table import known
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class Report:
     def json(self) -> str:
         """One object."""
         rate = {"left": self.left, "frames_per_second": self.frames_per_second}
-        return json.dumps(asdict(self) | rate, default=repr)
+        return json.dumps(known(asdict(self) | rate), default=repr)
 
     def __str__(self) -> str:
         return "\n".join([*self._failures(), *(f"{name:<18}{text}" for name, text in self._rows())])

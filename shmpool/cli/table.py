@@ -40,15 +40,24 @@ def printable(cell: object) -> str:
 
 def show_json(value: Any) -> None:
     """Print a value as JSON, with text for what JSON does not know."""
-    print(json.dumps(_known(value), default=str, indent=2))
+    print(json.dumps(known(value), default=str, indent=2))
 
 
-def _known(value: Any) -> Any:
+def known(value: Any) -> Any:
+    """Without numbers that JSON has not: NaN and the infinite are null, as in JavaScript.
+
+    >>> known({"x": [1.5, float("nan")], (1, 2): ()})
+    {'x': [1.5, None], '(1, 2)': []}
+    """
     if isinstance(value, dict):
-        return {str(name): _known(item) for name, item in value.items()}
+        return {_name(name): known(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_known(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        return [known(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _name(key: Any) -> Any:
+    return key if isinstance(key, (str, int)) else str(key)
 
 
 def add_parser(commands: Any, name: str, about: str, codes: dict[int, str]) -> Any:

@@ -48,6 +48,9 @@ def render(job, frame):
     print("painted", job)
     return job * 10
 
+def number(job, frame):
+    return {"it": [float(job), np.float64(job)], 7: float(job), (1, 2): 3}
+
 def paint(job, frame):
     frame[...] = job["frame"] + job["plus"]
 
@@ -237,6 +240,16 @@ def test_jobs_are_lines_of_json_and_values_come_back(farm: Farm, folder: Path) -
     assert "painted 7" in error
 
 
+def test_what_is_no_number_of_json_is_null(farm: Farm, folder: Path) -> None:
+    """As other programs read it; keys that JSON has not are text."""
+    (folder / "jobs").write_text('"nan"\n"-inf"\n"1.5"\n')
+    _, out, _ = farm("mine:number", "--jobs", "jobs", "--size", "2x2", "--workers", 1, "--json")
+    assert "NaN" not in out
+    assert "Infinity" not in out
+    nothing, one = ({"it": [value, value], "7": value, "(1, 2)": 3} for value in (None, 1.5))
+    assert json.loads(out)["values"] == {"0": nothing, "1": nothing, "2": one}
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -332,7 +345,10 @@ WRONG = [
     ("nowhere.at_all:render --frames 1", "there is no module 'nowhere.at_all'"),
     ("broken:render --frames 1", "broken cannot be imported: No module named"),
     ("fails:render --frames 1", "fails cannot be imported: ZeroDivisionError"),
-    ("mine:renders --frames 1", "no function 'renders'; of its own it has: made, paint, render"),
+    (
+        "mine:renders --frames 1",
+        "no function 'renders'; of its own it has: made, number, paint, render",
+    ),
     ("mine:nothing --frames 1", "no function 'nothing'"),
     ("mine:made --frames 1", "cannot be sent to a worker"),
     ("mine:render", "one of --frames RANGE, --jobs FILE, or -"),
