@@ -190,6 +190,12 @@ class Farm:
                 self._parts = self._start()
             return self._parts
 
+    def _open_parts(self) -> tuple[Pool, Crew, Dispatcher]:
+        """As `_started`, for new jobs."""
+        if self._closed:
+            raise FarmError("the farm is closed")
+        return self._started()
+
     def _start(self) -> tuple[Pool, Crew, Dispatcher]:
         stages = _linked(self._stages)
         options = QueueOptions(max_attempts=self._retries + 1, dead_letter="done")
@@ -217,7 +223,7 @@ class Farm:
         FarmError when no worker can work, or when results that you keep leave no slot.
         """
         yields = yields_errors(self._on_error if on_error is None else on_error)
-        pool, _, dispatcher = self._started()
+        pool, _, dispatcher = self._open_parts()
         slots = pool.slots
         # A loop inside this one, or a future, needs a slot too; where they are few, workers first.
         most = slots - 1 if slots > self.workers + 1 else slots
@@ -357,7 +363,7 @@ class Farm:
             self._parts[1].terminate()
 
     def __enter__(self) -> Self:
-        self._started()
+        self._open_parts()
         return self
 
     def __exit__(

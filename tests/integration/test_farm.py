@@ -268,6 +268,18 @@ def test_nothing_is_submitted_to_a_farm_that_is_closed() -> None:
         farm.submit(1)
 
 
+def test_a_farm_that_is_closed_is_not_used_again() -> None:
+    """Neither by a loop nor by a second `with`: it says so, not its pool."""
+    farm = Farm(crasher.render, SPEC, workers=1)
+    with farm:
+        assert [result.job for result in farm.map([1])] == [1]
+    with pytest.raises(shmpool.FarmError, match=r"^the farm is closed$"):
+        next(farm.map([1]))
+    with pytest.raises(shmpool.FarmError, match=r"^the farm is closed$"), farm:
+        pass
+    farm.close()
+
+
 def decode(path: Path) -> list[np.ndarray[Any, Any]]:
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
