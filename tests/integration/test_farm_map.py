@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import multiprocessing
 import os
 import re
 import subprocess
@@ -390,6 +391,25 @@ def test_futures_that_hold_every_slot_are_told_by_the_next(farm: Farm) -> None:
     assert [int(result.array[0, 0]) for result in results] == list(range(6))
     for result in results:
         result.release()
+
+
+def start_process() -> None:
+    """What a daemon may not."""
+    process = multiprocessing.get_context("spawn").Process(target=print)
+    process.start()
+
+
+def run_a_program() -> int:
+    """What docs/farming.md says to do instead."""
+    return subprocess.run([sys.executable, "-c", ""], check=True).returncode
+
+
+def test_a_job_runs_programs_but_no_processes_of_multiprocessing(farm: Farm) -> None:
+    """As docs/farming.md says; the farm goes on."""
+    process, program = farm.map([(start_process,), (run_a_program,)], on_error="yield")
+    assert re.search("daemonic processes are not allowed", str(process.error))
+    assert (program.error, program.value) == (None, 0)
+    whole(farm)
 
 
 def run_in_vain() -> None:
