@@ -64,7 +64,7 @@ class Report:
     def json(self) -> str:
         """One object."""
         rate = {"left": self.left, "frames_per_second": self.frames_per_second}
-        return json.dumps(known(asdict(self) | rate), default=repr)
+        return json.dumps(known(asdict(self) | rate, lambda _: None), default=repr)
 
     def __str__(self) -> str:
         return "\n".join([*self._failures(), *(f"{name:<18}{text}" for name, text in self._rows())])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
@@ -40,20 +40,20 @@ def printable(cell: object) -> str:
 
 def show_json(value: Any) -> None:
     """Print a value as JSON, with text for what JSON does not know."""
-    print(json.dumps(known(value), default=str, indent=2))
+    print(json.dumps(known(value, str), default=str, indent=2))
 
 
-def known(value: Any) -> Any:
-    """Without numbers that JSON has not: NaN and the infinite are null, as in JavaScript.
+def known(value: Any, odd: Callable[[float], str | None]) -> Any:
+    """Without what JSON has not: keys become text, NaN and the infinite what `odd` says.
 
-    >>> known({"x": [1.5, float("nan")], (1, 2): ()})
-    {'x': [1.5, None], '(1, 2)': []}
+    >>> known({"x": [1.5, float("nan")], (1, 2): ()}, str)
+    {'x': [1.5, 'nan'], '(1, 2)': []}
     """
     if isinstance(value, dict):
-        return {_name(name): known(item) for name, item in value.items()}
+        return {_name(name): known(item, odd) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [known(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [known(item, odd) for item in value]
+    return odd(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _name(key: Any) -> Any:
