@@ -17,6 +17,7 @@ EXPLAINED = {
     FAILED: "some jobs failed",
     USAGE: "wrong arguments; nothing was started",
     BROKEN: "the farm could not work, or its output could not be written",
+    UNWRITTEN: "stdout cannot be written",
     HUNG_UP: "the terminal is gone (SIGHUP)",
     INTERRUPTED: "interrupted (^C)",
     TERMINATED: "terminated (SIGTERM)",
