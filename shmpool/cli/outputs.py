@@ -99,7 +99,15 @@ class Raw(Nothing):
         with result.array.data.cast("B") as view:
             at = 0
             while at < len(view):
-                at += os.write(self._fd, view[at:])
+                at += self._some(view[at:])
+
+    def _some(self, view: memoryview) -> int:
+        try:
+            return os.write(self._fd, view)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OSError(f"stdout cannot be written: {error}") from error
 
 
 class Stills(Nothing):

@@ -17,8 +17,9 @@ def settle() -> None:
 
 
 def is_broken() -> bool:
-    """Whether it cannot be written to: what it failed to write fails again."""
+    """Whether it cannot be written to: a line more shows it, also where nothing is buffered."""
     try:
+        sys.stdout.write("\n")
         sys.stdout.flush()
     except OSError:
         return True

@@ -206,10 +206,11 @@ def test_a_reader_that_has_seen_enough_is_no_error(command: str) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-@pytest.mark.parametrize("command", ["ls", "gc", "doctor", "doctor --json"])
-def test_a_stdout_that_cannot_be_written_is_told(command: str) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["ls", "gc", "doctor", "doctor --json", "farm --list"])
+def test_a_stdout_that_cannot_be_written_is_told(command: str, unbuffered: str) -> None:
     """A disk that is full: one line, and an exit code that is nothing else's."""
-    done = on_stdout("/dev/full", command)
+    done = on_stdout("/dev/full", command, PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 74
     assert done.stderr.startswith(
         f"shmpool {command.split(maxsplit=1)[0]}: stdout cannot be written: "
