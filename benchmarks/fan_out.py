@@ -38,7 +38,7 @@ def run(*, quick: bool) -> Outcome:
         "for each picture, until the last reader has had it; ratio: how many times shmpool's",
         "more readers than CPUs take turns: the picture is in their way only once",
     )
-    return Outcome.of("fan_out", _rows(found), *notes, *missing, *found.notes)
+    return Outcome.of("fan_out", _rows(found), *notes, *missing, *found.notes, axis="readers")
 
 
 def _name(readers: int, name: str) -> str:
@@ -63,4 +63,4 @@ def _rows(found: Contest) -> Iterator[Row]:
         mine = found.of(_name(int(readers), ours.OURS.name), "time")
         ratio = None if fan == ours.OURS.name else compare(series["time"], mine)
         target = Target("ratio", at_least=1.0) if fan.startswith("iceoryx2") else None
-        yield Row.of(name, series["time"], "us", ratio, target)
+        yield Row.of(name, series["time"], "us", ratio, target, line=fan, at=int(readers))

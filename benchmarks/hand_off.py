@@ -16,7 +16,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 
 from benchmarks.contest import Contest, Side, contest
-from benchmarks.measure import compare
+from benchmarks.measure import Ratio, Series, compare
 from benchmarks.peers import all_peers, iceoryx, ours
 from benchmarks.peers.protocol import CONTEXT, Peer, Receiver, Sender, Wire, check, fill
 from benchmarks.place import ANY_CPU, TWO_CPUS, Places, hold, pinned
@@ -58,7 +58,8 @@ def run(*, quick: bool) -> Outcome:
         "filled: from send() until the receiver has read both ends; the receiver was asleep",
     )
     rows = [*_untouched_rows(untouched, sizes), *_filled_rows(found, sizes)]
-    return Outcome.of("hand_off", rows, *notes, *missing, *untouched.notes, *found.notes)
+    found_out = (*missing, *untouched.notes, *found.notes)
+    return Outcome.of("hand_off", rows, *notes, *found_out, axis="KiB a message")
 
 
 def _turns(size: int, *, quick: bool) -> int:
@@ -158,7 +159,7 @@ def _untouched_rows(found: Contest, sizes: Sequence[str]) -> list[Row]:
         least = f"{_LEAST} untouched: {peer}"
         ratio = compare(series["time"], found.of(least, "time")) if least in found.series else None
         target = flat if peer == ours.ASLEEP.name and size != sizes[0] else None
-        rows.append(Row.of(name, series["time"], "us", ratio, target))
+        rows.append(_row(name, series["time"], ratio, target))
     return rows
 
 
@@ -169,8 +170,15 @@ def _filled_rows(found: Contest, sizes: Sequence[str]) -> list[Row]:
         names = [name for name in found.series if name.startswith(f"{size} filled: ")]
         for name in names:
             times = found.of(name, "time")
-            rows.append(Row.of(name, times, "us", compare(times, mine)))
+            rows.append(_row(name, times, compare(times, mine)))
     return rows
+
+
+def _row(name: str, times: Series, ratio: Ratio | None, target: Target | None = None) -> Row:
+    """`name`: a size, whether the message was filled, and a peer."""
+    size = next(size for size in SIZES if name.startswith(f"{size} "))
+    line = name.removeprefix(f"{size} ")
+    return Row.of(name, times, "us", ratio, target, line=line, at=SIZES[size] / _KIB)
 
 
 def _assert_flat(found: Contest) -> None:

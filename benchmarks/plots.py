@@ -14,7 +14,12 @@ Found: TypeAlias = Mapping[str, Any]  # a row, or a benchmark, as a results file
 OURS, PEER, FLOOR = "#0b63a5", "#c4611b", "#6b6b6b"
 _COLOURS = {"ours": OURS, "peer": PEER, "floor": FLOOR}
 _NAMES = {"ours": "shmpool", "peer": "others", "floor": "floor"}
-_CURVES = (OURS, "#2a9d8f", "#7b4fa3", "#d08c00")
+# Of curves, the first that is ours in our own colour.
+_CURVES = (
+    OURS, "#c4611b", "#2a9d8f", "#7b4fa3", "#d08c00", "#b5395b", "#5c8a2e", "#8c564b", "#c77eb5",
+    "#3b9ab2", "#303030",
+)  # fmt: skip
+_MARKS = "os^vDPX<>ph"
 _STYLE = {
     "font.size": 9.5,
     "font.family": "DejaVu Sans",
@@ -57,7 +62,7 @@ def _save(benchmark: Found, rows: list[Found], path: Path) -> None:
 
     sweep = all(row.get("at") is not None for row in rows)
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(8, 3.6 if sweep else 1.1 + 0.3 * len(rows)))
+        figure, axes = plt.subplots(figsize=(8, 4.2 if sweep else 1.1 + 0.3 * len(rows)))
         if sweep:
             _curves(axes, rows, benchmark.get("axis", ""))
         else:
@@ -124,13 +129,14 @@ def _side(row: Found) -> str:
 
 
 def _curves(axes: Any, rows: list[Found], label: str) -> None:
-    """A curve for each line of a sweep."""
-    lines = list(dict.fromkeys(row["line"] for row in rows))
-    for line, colour in zip(lines, _CURVES * len(lines), strict=False):
-        chosen = sorted((row for row in rows if row["line"] == line), key=lambda row: row["at"])
-        at, values = [row["at"] for row in chosen], [_scaled(row) for row in chosen]
-        paint = _COLOURS.get(_side(chosen[0]), colour) if _side(chosen[0]) != "ours" else colour
-        _whiskers(axes, at, values, across=False, fmt="o-", color=paint, label=line)
+    """A curve for each line of a sweep; the legend names them from top to bottom, as they end."""
+    lines: dict[str, list[Found]] = {}
+    for row in sorted(rows, key=lambda row: row["at"]):
+        lines.setdefault(row["line"], []).append(row)
+    looks = _looks({line: _side(chosen[0]) for line, chosen in lines.items()})
+    for line in sorted(lines, key=lambda line: -lines[line][-1]["median"]):
+        at, values = [row["at"] for row in lines[line]], [_scaled(row) for row in lines[line]]
+        _whiskers(axes, at, values, across=False, label=line, **looks[line])
     ticks = sorted({row["at"] for row in rows})
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
@@ -138,6 +144,27 @@ def _curves(axes: Any, rows: list[Found], label: str) -> None:
     axes.set_xlabel(label)
     _log_axis(axes.yaxis, axes.set_yscale, _unit(rows))
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def _looks(sides: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Of each line: "how: who" looks like another of the same who, but for its dashes."""
+    whose = {line: line.rpartition(": ")[2] for line in sides}
+    # Ours first, whose colour is the first one; in the order of the rows otherwise.
+    order = dict.fromkeys(
+        whose[line] for line in sorted(sides, key=lambda line: sides[line] != "ours")
+    )
+    ways = list(dict.fromkeys(line.rpartition(": ")[0] for line in sides))
+    looks = {}
+    for line, who in whose.items():
+        number, mine = list(order).index(who), sides[line] == "ours"
+        looks[line] = {
+            "color": FLOOR if sides[line] == "floor" else _CURVES[number % len(_CURVES)],
+            "marker": _MARKS[number % len(_MARKS)],
+            "linestyle": ("-", "--", ":")[ways.index(line.rpartition(": ")[0]) % 3],
+            "linewidth": 2.4 if mine else 1.3,
+            "zorder": 3 if mine else 2,
+        }
+    return looks
 
 
 def _log_axis(axis: Any, set_scale: Any, unit: str) -> None:
