@@ -91,7 +91,7 @@ def _pidfd(process: BaseProcess, start_method: str) -> int | None:
 
     Where a server is its parent, that tells by the sentinel when it is collected, not before.
     """
-    with suppress(ProcessLookupError):  # dead, and another thread has collected it
+    with suppress(OSError):  # dead and collected already, or there is no descriptor left
         if start_method != "forkserver":
             return os.pidfd_open(process.pid or 0)
     return None
