@@ -29,6 +29,8 @@ SLOW = 150  # frames, of those that copy, or need a millisecond for a message of
 # What the memory allows: one process, no message.
 _FLOORS: dict[str, Side] = {
     "floor: one process fills one buffer": partial(memory, 1, SIZE, 200, copies=False),
+    # As with us: the next slot is taken before the receiver has given the last one back.
+    "floor: one process fills 2 in turn": partial(memory, 2, SIZE, 200, copies=False),
     f"floor: one process fills {DEPTH} in turn": partial(memory, DEPTH, SIZE, 200, copies=False),
     f"floor: one process copies into {DEPTH} in turn": partial(
         memory, DEPTH, SIZE, 200, copies=True
