@@ -148,19 +148,18 @@ def _curves(axes: Any, rows: list[Found], label: str) -> None:
 
 def _looks(sides: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Of each line: "how: who" looks like another of the same who, but for its dashes."""
-    whose = {line: line.rpartition(": ")[2] for line in sides}
+    parts = {line: line.rpartition(": ")[::2] for line in sides}
     # Ours first, whose colour is the first one; in the order of the rows otherwise.
-    order = dict.fromkeys(
-        whose[line] for line in sorted(sides, key=lambda line: sides[line] != "ours")
-    )
-    ways = list(dict.fromkeys(line.rpartition(": ")[0] for line in sides))
+    ours_first = sorted(sides, key=lambda line: sides[line] != "ours")
+    people = list(dict.fromkeys(parts[line][1] for line in ours_first))
+    ways = list(dict.fromkeys(how for how, _ in parts.values()))
     looks = {}
-    for line, who in whose.items():
-        number, mine = list(order).index(who), sides[line] == "ours"
+    for line, (how, who) in parts.items():
+        number, mine = people.index(who), sides[line] == "ours"
         looks[line] = {
             "color": FLOOR if sides[line] == "floor" else _CURVES[number % len(_CURVES)],
             "marker": _MARKS[number % len(_MARKS)],
-            "linestyle": ("-", "--", ":")[ways.index(line.rpartition(": ")[0]) % 3],
+            "linestyle": ("-", "--", ":")[ways.index(how) % 3],
             "linewidth": 2.4 if mine else 1.3,
             "zorder": 3 if mine else 2,
         }

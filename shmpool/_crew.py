@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import connection, get_context, util
 from multiprocessing.process import BaseProcess
 
+from shmpool import _exits
 from shmpool._envelope import Envelope
 from shmpool._farm_worker import Stage, work
 from shmpool._layout import State
@@ -342,10 +343,9 @@ def _worker_environment() -> Iterator[None]:
     """
     missing = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
     os.environ.update(missing)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        with _exits.blocked(signal.SIGINT):
+            yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name in missing:
             os.environ.pop(name, None)

@@ -12,7 +12,8 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -76,6 +77,16 @@ class _End:
                 self._finish(*self._args)
 
 
+@contextmanager
+def blocked(*signals: signal.Signals) -> Iterator[None]:
+    """A process or thread that is begun in the block begins with these signals blocked."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def begin_tracking() -> None:
     """Start the resource tracker, which may fail: before there is anything to track.
 
@@ -84,11 +95,8 @@ def begin_tracking() -> None:
     """
     from multiprocessing import resource_tracker  # noqa: PLC0415
 
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    try:
+    with blocked(signal.SIGHUP):
         resource_tracker.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def track(name: str, kind: str) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from shmpool import Pool, Result
+from shmpool import Pool, Result, _exits
 from shmpool.cli.exits import UsageError
 from shmpool.cli.jobs import Jobs
 from shmpool.cli.journal import Journal
@@ -96,18 +96,10 @@ class Raw(Nothing):
 
     def write(self, _place: int, result: Result) -> None:
         """Write all of it, from the slot."""
-        with result.array.data.cast("B") as view:
+        with _naming("stdout"), result.array.data.cast("B") as view:
             at = 0
             while at < len(view):
-                at += self._some(view[at:])
-
-    def _some(self, view: memoryview) -> int:
-        try:
-            return os.write(self._fd, view)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise OSError(f"stdout cannot be written: {error}") from error
+                at += os.write(self._fd, view[at:])
 
 
 class Stills(Nothing):
@@ -177,10 +169,8 @@ class Array(Nothing):
         """Make the file, with room for all on its disk, or go on with it."""
         self._keep = journal is not None and bool(self.complete(journal))
         self._sync = journal is not None
-        try:
+        with _naming(self.path):
             self._open()
-        except OSError as error:
-            raise OSError(f"{self.path} cannot be written: {error}") from error
 
     def _open(self) -> None:
         if not self._keep:
@@ -231,7 +221,8 @@ class Film(Nothing):
         """Start the encoder."""
         from workers.video import Encoder
 
-        with _ends_blocked():
+        # A SIGTERM or SIGHUP that is sent to the whole group is not for the encoder.
+        with _exits.blocked(signal.SIGTERM, signal.SIGHUP):
             self._encoder = Encoder(pool.queue(_QUEUE), str(self._target), self._fps)
 
     def write(self, _place: int, result: Result) -> None:
@@ -319,13 +310,14 @@ class FilmInParts(Film):
 
 
 @contextmanager
-def _ends_blocked() -> Iterator[None]:
-    """A child begun here does not see a SIGTERM or SIGHUP that is sent to the whole group."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+def _naming(what: object) -> Iterator[None]:
+    """Say what cannot be written, but of a pipe that nobody reads any more."""
     try:
         yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(f"{what} cannot be written: {error}") from error
 
 
 def _unfinished(path: Path) -> Path:
