@@ -358,19 +358,19 @@ def live(number: int, folder: Path, pool: Pool, pipe: tuple[int, int], board: An
         os._exit(3)
 
 
-def rage(pool: Pool, folder: Path, workers: int, kills: int, seed: int) -> None:
-    """Fork workers, kill one at a random moment and fork the next, so many times; then all.
+def rage(pool: Pool, folder: Path, workers: int, numbers: range, seed: int) -> None:
+    """Fork workers with these numbers, kill one at a random moment and fork the next; then all.
 
-    Leaves `deaths.json`: for each worker the time before it was killed.
+    Adds to `deaths.json`: for each worker the time before it was killed.
     """
-    chance = random.Random(seed)
+    chance = random.Random(seed + numbers.start)
     pipe = os.pipe()
     for end in pipe:
         os.set_blocking(end, False)
     board = np.frombuffer(mmap.mmap(-1, BOARD * 8), "u8")
     alive: dict[int, int] = {}  # number -> pid
     deaths: dict[int, int] = {}
-    for number in range(1, kills + 1):
+    for number in numbers:
         if (pid := os.fork()) == 0:
             live(number, folder, pool, pipe, board)
         alive[number] = pid
@@ -380,8 +380,16 @@ def rage(pool: Pool, folder: Path, workers: int, kills: int, seed: int) -> None:
             kill(chance.choice([*alive, number]), alive, deaths)
     for number in list(alive):
         kill(number, alive, deaths)
-    (folder / "deaths.json").write_text(json.dumps(deaths))
+    (folder / "deaths.json").write_text(json.dumps(times_of_death(folder) | deaths))
     pool.close()
+
+
+def times_of_death(folder: Path) -> dict[int, int]:
+    """Of each worker that was killed up to now."""
+    with suppress(FileNotFoundError):
+        told = json.loads((folder / "deaths.json").read_text())
+        return {int(number): time for number, time in told.items()}
+    return {}
 
 
 def kill(number: int, alive: dict[int, int], deaths: dict[int, int]) -> None:
