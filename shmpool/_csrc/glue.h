@@ -2,7 +2,10 @@
  *
  *   module.c    the module, constants, the at-fork epoch
  *   geometry.c  counts from Python, checked, and the layout that follows from them
+ *   clock.c     the monotonic clock
  *   mapping.c   Mapping: one process's attachment to a pool's memory
+ *   getset.c    ... its attributes
+ *   refusing.c  ... what is refused
  *   waiting.c   ... who waits for what, and waking them
  *   upkeep.c    ... what is rare, and the reaper's tools
  *   memory.c    ... leasing, fetching memory for slots, giving it back to the system
@@ -147,6 +150,7 @@ static inline sp_member *mapping_me(MappingObject *self)
 /* Not 0: a fence was touched, and nobody has been told. */
 extern sp_atomic_u64 touches_pending;
 
+/* clock.c */
 uint64_t clock_coarse_ns(void);
 uint64_t clock_ns(void);
 
@@ -155,17 +159,22 @@ int geometry_parse(PyObject *counts, sp_geometry *geometry);
 int queue_specs_parse(PyObject *specs, sp_pool *pool);
 
 /* mapping.c */
+void mapping_right_over(MappingObject *self);
+
+/* refusing.c */
 PyObject *raise_instance(PyObject *error);
 PyObject *mapping_fail_stale(MappingObject *self, const char *action, uint64_t slot, uint64_t generation,
                              int ending, uint32_t queue);
 PyObject *mapping_fail_corrupt(MappingObject *self, const char *what);
-int mapping_ring(MappingObject *self, sp_atomic_u64 *mask);
-void mapping_ring_quietly(MappingObject *self, sp_atomic_u64 *mask);
-void mapping_right_over(MappingObject *self);
 int mapping_refuse_foreign(MappingObject *self, RightObject *lease);
 int mapping_refuse_shared(MappingObject *self, RightObject *lease, const char *action);
+/* A slot of the pool from a Python integer: 0, or -1 with an exception. */
+int mapping_slot_from(MappingObject *self, PyObject *number, uint32_t *slot);
+/* A ticket from a Python integer whose slot the pool has: 0, or -1 with an exception. */
+int mapping_ticket_from(MappingObject *self, PyObject *number, const char *action, uint64_t *ticket);
 
-/* waiting.c, upkeep.c, memory.c, peek.c, borrow.c: more methods of Mapping */
+/* getset.c, waiting.c, upkeep.c, memory.c, peek.c, borrow.c, poison.c: more of Mapping */
+extern PyGetSetDef mapping_getset[];
 extern PyMethodDef waiting_methods[], upkeep_methods[], memory_methods[], peek_methods[],
     borrowing_methods[], poison_methods[];
 sp_atomic_u64 *mapping_mask(MappingObject *self, int kind, unsigned int index);
@@ -173,6 +182,8 @@ int mapping_thing_from(MappingObject *self, PyObject *pair, Thing *thing);
 void mapping_wait_begin(MappingObject *self, const Thing *thing);
 int mapping_pass_on(MappingObject *self, const Thing *thing);
 void mapping_count_wait(MappingObject *self, uint64_t waited);
+int mapping_ring(MappingObject *self, sp_atomic_u64 *mask);
+void mapping_ring_quietly(MappingObject *self, sp_atomic_u64 *mask);
 int mapping_ring_some(MappingObject *self, sp_atomic_u64 *mask, long most);
 int mapping_ring_everybody(MappingObject *self, sp_atomic_u64 *mask);
 
@@ -207,11 +218,6 @@ static inline sp_atomic_u64 *mapping_slot_waiting(const MappingObject *self, uin
 {
     return self->pool.class_states[sp_pool_class_of(&self->pool, slot)].waiting;
 }
-
-/* A slot of the pool from a Python integer: 0, or -1 with an exception. */
-int mapping_slot_from(MappingObject *self, PyObject *number, uint32_t *slot);
-/* A ticket from a Python integer whose slot the pool has: 0, or -1 with an exception. */
-int mapping_ticket_from(MappingObject *self, PyObject *number, const char *action, uint64_t *ticket);
 
 /* memory.c */
 PyObject *mapping_lease(MappingObject *self, uint32_t class, uint64_t now);

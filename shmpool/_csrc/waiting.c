@@ -33,6 +33,49 @@ void mapping_wait_begin(MappingObject *self, const Thing *thing)
         trace_note(self, SP_TRACE_NO_SLOT, (uint64_t)thing->kind, SP_TRACE_WAITS, thing->index);
 }
 
+static PyObject *ring_member(MappingObject *self, uint32_t member)
+{
+    sp_count(&mapping_me(self)->rung);
+    PyObject *bell = member < (uint32_t)PyList_GET_SIZE(self->bells)
+                         ? PyList_GET_ITEM(self->bells, member)
+                         : Py_None;
+    if (bell != Py_None)
+        return PyObject_CallNoArgs(bell);
+    return PyObject_CallMethod((PyObject *)self, "_ring", "I", member);
+}
+
+/* Wake one sleeper of this mask, if there is any. A bell that does not ring costs its
+ * sleeper a slice, so only what is not an Exception (Ctrl-C) gets through: -1. */
+int mapping_ring(MappingObject *self, sp_atomic_u64 *mask)
+{
+    if (LIKELY(!sp_wait_any(mask)))
+        return 0;
+    uint32_t member = sp_wait_next(mask, self->pool.last_rung);
+    if (!member)
+        return 0;
+    self->pool.last_rung = member;
+    PyObject *rung = ring_member(self, member);
+    if (rung == NULL && !PyErr_ExceptionMatches(PyExc_Exception))
+        return -1;
+    PyErr_Clear();
+    Py_XDECREF(rung);
+    return 0;
+}
+
+/* For destructors: an error on its way stays, Ctrl-C comes again at the next bytecode. */
+void mapping_ring_quietly(MappingObject *self, sp_atomic_u64 *mask)
+{
+    if (LIKELY(!sp_wait_any(mask)))
+        return;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (mapping_ring(self, mask) < 0) {
+        PyErr_Clear();
+        PyErr_SetInterrupt();
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
 /* Is there something left for the next one who waits for a slot? Then ring. */
 int mapping_pass_on(MappingObject *self, const Thing *thing)
 {
