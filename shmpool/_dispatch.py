@@ -204,9 +204,10 @@ class Dispatcher:
 
     def _starved(self, mine: list[int]) -> FarmError:
         loops = " or that loops around this one have" if len(self._runs) > 1 else ""
+        maker = self._envelope.maker.name
         message = (
             f"results that you keep{loops} hold all {len(mine)} slots of the farm ({mine}): "
-            f"release some, copy what you keep, or create the Farm with more slots="
+            f"release some, copy what you keep, or create the {maker} with more slots="
         )
         return FarmError(message, slots=mine)
 

@@ -92,6 +92,13 @@ class ArraySpec:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
+class Maker(NamedTuple):
+    """What the user has called that made a farm, for what is told of its options."""
+
+    name: str = "Farm"
+    instead: str = "write it to the frame, or "  # what else helps where a value is too big
+
+
 class Envelope:
     """Reads and writes the parts of a farm's slot.
 
@@ -104,10 +111,10 @@ class Envelope:
         frame: ArraySpec | None,
         frame_bytes: int,
         room: int,
-        advice: str = "write it to the frame, or create the Farm with",
+        maker: Maker,
     ) -> None:
         self.frame = frame
-        self.advice = advice  # to whom a value is too big: what is to be done with `job_size=`
+        self.maker = maker
         self._frame_bytes = frame_bytes
         self.room = room
         self.at = _lines(frame_bytes)  # where the head is
@@ -120,7 +127,7 @@ class Envelope:
             self.array = partial(_over, frame.shape, np.dtype(frame.dtype))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Envelope, (self.frame, self._frame_bytes, self.room, self.advice)
+        return Envelope, (self.frame, self._frame_bytes, self.room, self.maker)
 
     @property
     def slot_size(self) -> int:
@@ -213,7 +220,7 @@ class Envelope:
             return status, self._shortened(raised, text, len(data))
         message = (
             f"the outcome has {len(data)} bytes when pickled, there is room for {self.room}: "
-            f"{self.advice} job_size={len(data)}"
+            f"{self.maker.instead}create the {self.maker.name} with job_size={len(data)}"
         )
         return Status.FAILED, _packed_failure(JobError(message), "")
 
@@ -227,7 +234,7 @@ class Envelope:
             message = (
                 f"{type(error).__name__}: {_ends(str(error), self.room // 16)} (the exception "
                 f"itself has {length} bytes when pickled, there is room for {self.room}: create "
-                f"the Farm with job_size={length} to get it)"
+                f"the {self.maker.name} with job_size={length} to get it)"
             )
             data = _packed_failure(JobError(message), _ends(text, self.room // 16))
         return data

@@ -14,7 +14,7 @@ import numpy as np
 
 from shmpool import _core
 from shmpool._dispatch import Arrived
-from shmpool._envelope import ArraySpec
+from shmpool._envelope import ArraySpec, Maker
 from shmpool._farm_checks import check_count, job_room, size_of
 from shmpool._futures import FutureDesk
 from shmpool._lease import Lease
@@ -54,6 +54,10 @@ def _call(room: int, job: _Call, frame: np.ndarray[Any, Any]) -> Any:
     return _InFrame(value.shape, value.dtype.str)
 
 
+class _Farm(Farm):
+    _maker = Maker("FarmExecutor", "")  # whose calls have no frame
+
+
 class FarmExecutor(Executor):
     """Runs calls in worker processes; an array that a call returns comes back without a pipe.
 
@@ -91,8 +95,7 @@ class FarmExecutor(Executor):
             check_count("max_tasks_per_child", max_tasks_per_child, 1)
             options = {"recycle_after": max_tasks_per_child} | options
         call = update_wrapper(partial(_call, job_room(options["job_size"])), _call)
-        self._farm = Farm(call, spec, workers=max_workers, **options)
-        self._farm._envelope.advice = "create the FarmExecutor with"
+        self._farm = _Farm(call, spec, workers=max_workers, **options)
         self._starting = threading.Lock()
         self._desk: FutureDesk | None = None
         self._ending = False

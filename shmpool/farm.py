@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from shmpool._crew import Crew
 from shmpool._dispatch import Arrived, Dispatcher, Frame
-from shmpool._envelope import DONE, ArraySpec, Envelope, Status
+from shmpool._envelope import DONE, ArraySpec, Envelope, Maker, Status
 from shmpool._farm_checks import (
     check_count,
     check_workers,
@@ -94,6 +94,8 @@ class Farm:
     [0, 4, 8]
     """
 
+    _maker = Maker()
+
     def __init__(
         self,
         function: Function,
@@ -125,7 +127,7 @@ class Farm:
         self._frame = frame
         self._frame_bytes = frame_bytes(frame, frame_size)
         spec = frame if isinstance(frame, ArraySpec) else None
-        self._envelope = Envelope(spec, self._frame_bytes, job_room(job_size))
+        self._envelope = Envelope(spec, self._frame_bytes, job_room(job_size), self._maker)
         self._slots, self._depth, self._retries = slots, depth, retries
         self._job_timeout, self._on_error, self._views = job_timeout, on_error, views
         self._queues, self._start_method, self._name = own_queues(queues), start_method, name

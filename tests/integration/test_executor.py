@@ -137,6 +137,8 @@ def test_what_is_too_big_to_come_back_is_told_with_the_option_to_raise() -> None
             executor.submit(filled, 1, 10_000).result()
         with pytest.raises(shmpool.JobError, match=r"2000: create the FarmExecutor with job_size="):
             executor.submit(bytes, 5000).result()
+        with pytest.raises(shmpool.JobError, match=r"2000: create the FarmExecutor with job_size="):
+            executor.submit(raise_error, "long " * 1000).result()
         assert executor.submit(filled, 7, 400).result().tolist() == [7] * 400
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import shmpool
-from shmpool._envelope import DONE, ArraySpec, Envelope, Status
+from shmpool._envelope import DONE, ArraySpec, Envelope, Maker, Status
 
 ROOM = 1000
 
@@ -24,7 +24,7 @@ def pool() -> Iterator[shmpool.Pool]:
 
 def travelled(spec: ArraySpec | None) -> Envelope:
     """As a worker gets it."""
-    made: Envelope = pickle.loads(pickle.dumps(Envelope(spec, 5000, ROOM)))  # noqa: S301 - ours
+    made: Envelope = pickle.loads(pickle.dumps(Envelope(spec, 5000, ROOM, Maker())))  # noqa: S301 - ours
     return made
 
 
