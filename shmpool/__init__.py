@@ -11,8 +11,9 @@
     testing     a pytest plugin: a test that leaves something behind fails
 
 Floors, nothing imports upward:
-    errors, _interrupts, _exits < _ticket, _sizes, _process, _layout < _header, _segment, _doorbell
-    < _life, _story, _tracing < _explain, _leaks, _poison < _holders < _wanting < _attachment
+    errors, _interrupts, _exits, _text < _ticket, _sizes, _process, _layout
+    < _header, _segment, _doorbell < _life, _story, _tracing < _explain, _leaks, _poison
+    < _holders < _wanting < _attachment
     < _touches < _waiting < _acquiring < _writer, _record < _right < _overdue
     < _lease, _borrow, _queue, _reaper, _audit
     < _plan, _orphan < _create < _look, pool < _trace < _sweep, _measuring < metrics

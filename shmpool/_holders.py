@@ -17,6 +17,7 @@ from shmpool import _story
 from shmpool._header import PoolSpec
 from shmpool._layout import ControlView, State
 from shmpool._sizes import show_age
+from shmpool._text import printable
 
 MOST = 8  # lines of a table
 _OWNED = {"leased": State.LEASED, "shared": State.SHARED, "queued": State.QUEUED}
@@ -126,7 +127,7 @@ def _one(
     pid = view.pid(member)
     counts = {kind: len(mine.get(kind, ())) for kind in ("leased", "shared", "borrowed", "queued")}
     return Holder(
-        name=_story.printable(view.member_name(member)),
+        name=printable(view.member_name(member)),
         pid=pid,
         index=member,
         **counts,

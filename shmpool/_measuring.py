@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shmpool import _story
 from shmpool._layout import State, Status, bits_of
 from shmpool._life import Life
 from shmpool._look import Look
 from shmpool._statistics import MemberStatistics, PoolStatistics
+from shmpool._text import printable
 
 GAUGE, COUNTER = "gauge", "counter"
 _MEMBER = ("member", "pid", "index")
@@ -146,7 +146,7 @@ def _longest_holds(seen: Look) -> dict[int, float]:
 
 def _queues(said: PoolStatistics) -> Iterator[Row]:
     for queue in said.queue_statistics:
-        name = (_story.printable(queue.name),)
+        name = (printable(queue.name),)
         yield Row("shmpool_queue_length", queue.length, name)
         yield Row("shmpool_queue_maxsize", queue.maxsize, name)
         yield Row("shmpool_queue_closed", queue.closed, name)
@@ -157,7 +157,7 @@ def _queues(said: PoolStatistics) -> Iterator[Row]:
 
 def _member(member: MemberStatistics, longest: float) -> Iterator[Row]:
     # The index makes it one: a process may be attached twice under one name.
-    labels = (_story.printable(member.name), str(member.pid), str(member.index))
+    labels = (printable(member.name), str(member.pid), str(member.index))
     yield Row("shmpool_member_slots", member.held, labels)
     yield Row("shmpool_member_longest_hold_seconds", longest, labels)
     for field, (name, _) in _OF_MEMBER.items():

@@ -18,6 +18,7 @@ from shmpool import _core
 from shmpool._header import PoolSpec
 from shmpool._layout import ControlView, State, Word
 from shmpool._sizes import show_age
+from shmpool._text import printable
 
 _BEGINS = {"leased", "got", "claimed"}
 _SENDS = {"put", "detached"}
@@ -106,11 +107,6 @@ def _believed(spec: PoolSpec, entry: Any) -> Transition | None:
 
 def _text(field: bytes) -> str:
     return printable(bytes(field).split(b"\0")[0].decode(errors="replace"))
-
-
-def printable(text: str) -> str:
-    """A text from shared memory without what could break a line, or a terminal."""
-    return "".join(letter for letter in text if letter.isprintable())
 
 
 def tell(spec: PoolSpec, view: ControlView, slot: int, generation: int | None = None) -> str:

@@ -16,6 +16,7 @@ from shmpool._header import PoolSpec
 from shmpool._holders import Holder
 from shmpool._layout import ControlView, State, bits_of
 from shmpool._sizes import show_age, show_size
+from shmpool._text import printable
 from shmpool.errors import PoolExhaustedError, QueueFull
 
 _OF_EACH = 3  # lines of those who put, and of those who take
@@ -139,7 +140,7 @@ def backlog(spec: PoolSpec, view: ControlView, number: int) -> Backlog:
     queue, state = spec.queues[number - 1], view.queue_states[number - 1]
     holders, consumers = _holders.of_queue(spec, view, number)
     sleepers = bits_of(state["waiting"])
-    waiting = tuple(_story.printable(_explain.who(view, member)) for member in sleepers)
+    waiting = tuple(printable(_explain.who(view, member)) for member in sleepers)
     oldest = max((holder.longest for holder in holders), default=0.0)
     length = view.queue_size(number)
     return Backlog(

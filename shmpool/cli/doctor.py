@@ -6,9 +6,10 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
+from shmpool._text import printable
 from shmpool.cli import checks
 from shmpool.cli.checks import Grade
-from shmpool.cli.table import add_parser, printable, show_json, table
+from shmpool.cli.table import add_parser, show_json, table
 
 CODES = {0: "fine", 1: "there is something to do", 2: "wrong arguments"}
 

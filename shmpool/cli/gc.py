@@ -8,8 +8,9 @@ from typing import Any
 
 from shmpool._sizes import show_size
 from shmpool._sweep import Verdict, sweep
+from shmpool._text import printable
 from shmpool._tracing import SUFFIX
-from shmpool.cli.table import add_parser, printable, show_json
+from shmpool.cli.table import add_parser, show_json
 
 CODES = {
     0: "no orphan is left, or it was a dry run",

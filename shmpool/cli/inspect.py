@@ -11,9 +11,10 @@ import numpy as np
 
 from shmpool._layout import State
 from shmpool._look import SlotBytes, look, read_slot
+from shmpool._text import printable
 from shmpool.cli import portrait, values
 from shmpool.cli.exits import UsageError
-from shmpool.cli.table import add_parser, printable, show_json
+from shmpool.cli.table import add_parser, show_json
 from shmpool.errors import ShapeError, ShmpoolError
 
 CODES = {

@@ -11,7 +11,8 @@ from shmpool._layout import Standing, State, Status
 from shmpool._life import Life
 from shmpool._look import Look, look, names
 from shmpool._sizes import show_size
-from shmpool.cli.table import add_parser, printable, show_json, table
+from shmpool._text import printable
+from shmpool.cli.table import add_parser, show_json, table
 from shmpool.errors import PoolNotFoundError, ShmpoolError
 
 CODES = {0: "pools were listed, or there are none", 2: "wrong arguments"}

@@ -15,8 +15,9 @@ from shmpool._layout import SHEET, State, bits_of
 from shmpool._look import Look
 from shmpool._sizes import show_age, show_size
 from shmpool._statistics import PoolStatistics
+from shmpool._text import printable
 from shmpool.cli.ls import pool_state, show_time
-from shmpool.cli.table import printable, table
+from shmpool.cli.table import table
 from shmpool.errors import CorruptSegmentError
 
 _MOST = 20  # slots in use that are listed

@@ -12,11 +12,11 @@ from rich.text import Text
 from shmpool._layout import State
 from shmpool._life import Life
 from shmpool._sizes import show_size
+from shmpool._text import printable
 from shmpool.cli import sections, slotmap
 from shmpool.cli.grid import BAD, DIM, GOOD, WARN, brief, cut, fit, rule, short, spark
 from shmpool.cli.ls import show_time
 from shmpool.cli.motion import Ages, Motion
-from shmpool.cli.table import printable
 from shmpool.cli.wishes import KEYS, Wishes
 
 _UNLIMITED = 1_000_000

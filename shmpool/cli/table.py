@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from shmpool._text import printable
+
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], right: str = "") -> str:
     """Columns, aligned; those whose names are in `right` (words) to the right.
@@ -27,15 +29,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], right: str = ""
         ).rstrip()
         for row in cells
     )
-
-
-def printable(cell: object) -> str:
-    r"""As text without control characters: names come from shared memory.
-
-    >>> printable("a\x1b[2Jb")
-    'a?[2Jb'
-    """
-    return "".join(letter if letter.isprintable() else "?" for letter in str(cell))
 
 
 def show_json(value: Any) -> None:

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shmpool._look import Look, watching
+from shmpool._text import printable
 from shmpool.cli import values
 from shmpool.cli.exits import INTERRUPTED, TERMINATED, UsageError
 from shmpool.cli.motion import SORTS, Motion, flow, motion
-from shmpool.cli.table import add_parser, printable, show_json
+from shmpool.cli.table import add_parser, show_json
 from shmpool.cli.wishes import Wishes
 from shmpool.errors import ShmpoolError
 

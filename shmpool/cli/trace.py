@@ -13,11 +13,12 @@ from types import FrameType
 from typing import Any, Self
 
 from shmpool import _core
+from shmpool._text import printable
 from shmpool._trace import Recorder, Recording, recorder
 from shmpool._tracing import EVENTS
 from shmpool.cli import chrome, trace_summary, values
 from shmpool.cli.exits import UsageError
-from shmpool.cli.table import add_parser, printable, show_json
+from shmpool.cli.table import add_parser, show_json
 from shmpool.cli.timeline import Timeline, build
 from shmpool.errors import SegmentError, ShmpoolError
 

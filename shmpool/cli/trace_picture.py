@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from shmpool._text import printable
 from shmpool.cli.chrome import lanes
-from shmpool.cli.table import printable
 from shmpool.cli.timeline import PARTED, Span, Timeline, Who, by_member, percentile
 
 # Okabe and Ito's palette, which colour-blind people can tell apart; red for what is too long.

@@ -7,7 +7,8 @@ from typing import Any
 
 from shmpool import _core
 from shmpool._sizes import show_age
-from shmpool.cli.table import printable, table
+from shmpool._text import printable
+from shmpool.cli.table import table
 from shmpool.cli.timeline import Span, Timeline, Wait, Who, by_member, percentile
 
 _LONGEST = 5
