@@ -43,7 +43,7 @@ class _Watched(NamedTuple):
 class Reaper:
     """Watches members from a thread of the coordinator, from `start()` to `stop()`."""
 
-    def __init__(self, mapping: Attachment, bells: int = _BELLS_AHEAD) -> None:
+    def __init__(self, mapping: Attachment) -> None:
         self._mapping = mapping
         self._view = mapping.view()
         self._overdue = Overdue(mapping)
@@ -56,7 +56,7 @@ class Reaper:
         self._stopping = os.eventfd(0, os.EFD_CLOEXEC)
         self._poll.register(self._stopping, select.POLLIN)
         with self._undone_on_error():
-            self._hang_bells(min(bells, mapping.spec.members))
+            self._hang_bells_beyond(mapping.me)
         _all.add(self)
         name = f"shmpool-reaper-{mapping.spec.name}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -139,7 +139,7 @@ class Reaper:
                 failures.append(error)
         if failures:
             raise failures[0]  # the next round tries all of them again
-        self._hang_bells(min(max(present, default=0) + _BELLS_AHEAD, self._mapping.spec.members))
+        self._hang_bells_beyond(max(present, default=0))
 
     def _meet(self, member: int, pidfd: int | None, entry: _Watched | None) -> None:
         if self._view.standing(member) is Standing.LEFT:
@@ -174,7 +174,8 @@ class Reaper:
         del self._watched[pidfd]
         os.close(pidfd)
 
-    def _hang_bells(self, last: int) -> None:
+    def _hang_bells_beyond(self, present: int) -> None:
+        last = min(present + _BELLS_AHEAD, self._mapping.spec.members)
         for member in range(self._bells, last + 1):
             try:
                 hang_bell(self._mapping.spec.name, member)
