@@ -18,7 +18,7 @@ Floors, nothing imports upward:
     < _lease, _borrow, _queue, _reaper, _audit
     < _plan, _orphan < _create < _look, pool < _trace < _sweep, _measuring < metrics
     < _remote < _envelope < _relay < _farm_worker < _crew < _dispatch < _source, _result,
-    _farm_checks < _futures < farm < executor, testing
+    _farm_checks, _farm_statistics < _futures < farm < executor, testing
 """
 
 import importlib

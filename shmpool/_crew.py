@@ -125,15 +125,15 @@ class Crew:
         self._collecting = threading.Lock()
         self._workers: list[_Hired] = []
         self._thread: threading.Thread | None = None
+        self._wake, self._woken = connection.Pipe(duplex=False)
+        self._intake = Intake()
         # Before the pool's own, after which workers would end, and others be hired.
         self._at_exit = util.Finalize(None, self.terminate, exitpriority=20)
         self._start()
 
     def _start(self) -> None:
         try:
-            self._intake = Intake()
             self._intake.start()
-            self._wake, self._woken = connection.Pipe(duplex=False)
             for number, stage in enumerate(self._stages):
                 for _ in range(stage.workers):
                     self._workers.append(self._hire(number))
@@ -143,7 +143,6 @@ class Crew:
         except BaseException:
             self.terminate()
             self.dismiss()
-            self._pool.close()
             raise
 
     def _hire(self, number: int) -> _Hired:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from shmpool._dispatch import Arrived, Dispatcher, Sent
+from shmpool._process import start_thread
 from shmpool.errors import FarmError
 
 Open = Callable[[Arrived], Any]
@@ -30,7 +31,7 @@ class FutureDesk:
         self._closing = False
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="shmpool-futures", daemon=True)
-        self._thread.start()
+        start_thread(self._thread)
 
     def submit(self, job: Any) -> Future[Any]:
         """A future of what `open_result` makes of it. Raises what pickle says."""

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from shmpool._lines import put_line
+from shmpool._process import start_thread
 
 _MOST = 180_000  # bytes of a datagram, less than what a socket takes at once
 _TEXT = 30_000  # characters of a line, of a log record's message, and of its traceback
@@ -110,7 +111,7 @@ class Intake:
 
     def start(self) -> None:
         """Begin to listen."""
-        self._thread.start()
+        start_thread(self._thread)
 
     def settle(self) -> None:
         """Wait until all that the dead have sent is taken."""

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -25,8 +25,10 @@ from shmpool._farm_checks import (
     size_of,
     yields_errors,
 )
+from shmpool._farm_statistics import Activity, FarmStatistics
 from shmpool._farm_worker import Function, Stage
 from shmpool._futures import FutureDesk
+from shmpool._interrupts import held_back
 from shmpool._process import usable_cpus
 from shmpool._queue import QueueOptions
 from shmpool._remote import RemoteTraceback
@@ -42,30 +44,6 @@ from shmpool.errors import (
 from shmpool.pool import Pool
 
 __all__ = ["Activity", "ArraySpec", "Farm", "FarmStatistics", "RemoteTraceback", "Result"]
-
-
-@dataclass(frozen=True, slots=True)
-class FarmStatistics:
-    """What a farm has done so far."""
-
-    jobs: int  # that came back, the failed ones included
-    failed: int
-    frame_bytes: int  # that came from workers without a copy
-    waits: int  # of the coordinator, for a slot or a result
-    waited: float  # seconds
-    requeued: int  # jobs given to another worker because theirs died
-    replaced: int  # workers that died
-    recycled: int  # workers that ended after recycle_after jobs
-    overdue: int  # workers killed because a job took longer than job_timeout
-
-
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """What one worker does, a moment ago."""
-
-    worker: str
-    pid: int
-    job: int | None  # its number; None: it waits for one
 
 
 class Farm:
@@ -189,7 +167,8 @@ class Farm:
             if self._parts is None:
                 if self._closed:
                     raise FarmError("the farm is closed")
-                self._parts = self._start()
+                with held_back():  # half a crew would write its errors over Ctrl-C's
+                    self._parts = self._start()
             return self._parts
 
     def _open_parts(self) -> tuple[Pool, Crew, Dispatcher]:
@@ -206,9 +185,13 @@ class Farm:
         slots = 2 * self.workers + 2 if self._slots is None else self._slots
         size = self._envelope.slot_size
         pool = Pool.create(slots, size, queues=queues, views=self._views, name=self._name)
-        crew = Crew(
-            pool, stages, self._envelope, self._retries, self._job_timeout, self._start_method
-        )
+        try:
+            crew = Crew(
+                pool, stages, self._envelope, self._retries, self._job_timeout, self._start_method
+            )
+        except BaseException:
+            pool.close()
+            raise
         return pool, crew, Dispatcher(pool, self._envelope, self._frame, crew)
 
     # Working.

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -179,6 +180,12 @@ int pipe2(int ends[2], int flags)
 {
     FAIL_IF_REFUSED("pipe", -1);
     return REAL(pipe2)(ends, flags);
+}
+
+int socketpair(int domain, int type, int protocol, int ends[2])
+{
+    FAIL_IF_REFUSED("socketpair", -1);
+    return REAL(socketpair)(domain, type, protocol, ends);
 }
 
 static int any_fcntl(int fd, int command, void *argument)

@@ -29,7 +29,7 @@ from multiprocessing import active_children
 from multiprocessing.resource_tracker import _resource_tracker as tracker
 from pathlib import Path
 import shmpool
-from shmpool import ArraySpec, Farm, Pool
+from shmpool import ArraySpec, Farm, Pool, _reaper
 from workers.crasher import render
 
 faulthandler.dump_traceback_later(100, exit=True)  # a hang is told by where it is
@@ -126,6 +126,10 @@ def exchange(attempt):
         def exchange():
             pool.queue("a").put(pool.acquire())
             other.queue("a").get().release()
+        # The reaper meets newcomers by calls of its own.
+        [reaper] = _reaper._all
+        while not reaper._watched:
+            pass
         attempt(exchange)
 
 def ring(attempt):
@@ -135,6 +139,8 @@ def ring(attempt):
         thread = threading.Thread(target=lambda: got.append(pool.queue("a").get()))
         thread.start()
         with Pool.attach(sys.argv[2]) as other:
+            while not pool._mapping.doorbell.asleep:
+                pass
             attempt(lambda: other.queue("a").put(other.acquire()))
             thread.join()
             got.pop().release()
@@ -172,7 +178,9 @@ def close(attempt):
 
 def farm(attempt):
     def start():
-        return Farm(render, ArraySpec((2,), "u1"), workers=2, name=NAME)
+        farm = Farm(render, ArraySpec((2,), "u1"), workers=2, name=NAME)
+        farm.__enter__()
+        return farm
     with attempt(start) as farm:
         if [int(result.array[0]) for result in farm.map(range(3))] != [0, 1, 2]:
             attempt.complain("wrong results")
@@ -251,5 +259,8 @@ def test_the_resource_tracker_that_cannot_begin_leaves_nothing(
 
 def test_a_crew_that_cannot_begin_leaves_nothing(library: Path, make_pool: MakePool) -> None:
     """No process, no pipe, no thread: the farm is undone, with the workers that were there."""
-    calls = ("fork:EAGAIN", "pipe:EMFILE", "pthread_create:EAGAIN")
+    calls = (
+        "fork:EAGAIN", "pipe:EMFILE", "pthread_create:EAGAIN", "socketpair:EMFILE",
+        "sem_open:EMFILE",
+    )  # fmt: skip
     assert complaints(library, make_pool(), "farm", calls) == ""
