@@ -59,8 +59,13 @@ class Operation:
 
 
 def joined(scene: Scene) -> Pool:
-    """The pool, after this forked child has become a member of its own, who has rung nobody yet."""
+    """The pool, after this forked child has become a member of its own, who has rung nobody yet.
+
+    It looks no more whether the coordinator lives: however late it comes to its operation, that
+    goes the fast way.
+    """
     scene.pool._mapping.check()
+    scene.pool._mapping.check_again(PATIENCE)
     scene.pool._mapping.bells.clear()
     return scene.pool
 

@@ -517,16 +517,18 @@ with make() as pool:
     "a main thread that waits": r"""
 with make(slots=2, queues=("a",)) as pool:
     view = fence(pool)
-    begun, go_on = threading.Event(), threading.Event()
+    # A lock, whose acquire is one call: an error within an Event's wait may leave that locked.
+    begun, go_on = threading.Event(), threading.Lock()
+    go_on.acquire()
     def touch():
         begun.wait()
         c.touch(at(view))
-        go_on.set()
+        go_on.release()
     thread = threading.Thread(target=touch)
     thread.start()
     def wait():
         begun.set()
-        go_on.wait()
+        go_on.acquire()
         thread.join()
     told(wait)
     thread.join()
@@ -560,16 +562,26 @@ with make(slots=2, queues=("a",)) as pool:
     "many threads of numpy": r"""
 from concurrent.futures import ThreadPoolExecutor
 with make(slots=1, slot_size=256 * PAGE) as pool, ThreadPoolExecutor(4) as executor:
+    def add(part, done):
+        part.sum()
+        done.release()
     for _ in range(20):
         view = fence(pool)
+        # Told while the main thread holds a lock of the executor, that would stay locked.
+        ends = [threading.Lock() for _ in range(4)]
+        shmpool._core.hold_touches(True)
+        for end in ends:
+            end.acquire()
+        futures = [executor.submit(add, view[n::4], end) for n, end in enumerate(ends)]
         with contextlib.suppress(UseAfterReleaseError):
-            futures = [executor.submit(np.sum, view[n::4]) for n in range(4)]
-            for future in futures:
-                future.result()
+            shmpool._core.hold_touches(False)
+            for end in ends:
+                end.acquire()
             nothing()
             raise AssertionError("not told")
-        with contextlib.suppress(UseAfterReleaseError):
-            executor.submit(nothing).result()
+        with untold():
+            for future in futures:
+                future.result()
         unharmed(pool)
         view = futures = None
 """,

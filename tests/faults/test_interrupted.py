@@ -22,7 +22,8 @@ def interrupting(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
         result = original(*arguments, **options)
-        os.kill(os.getpid(), signal.SIGINT)
+        if threading.current_thread() is threading.main_thread():  # no reaper is to do it again
+            os.kill(os.getpid(), signal.SIGINT)
         return result
 
     return interrupted

@@ -325,6 +325,8 @@ def test_borrows_outlive_the_coordinator() -> None:
     coordinator = subprocess.Popen(command, stdin=stream, stdout=stream, stderr=stream, text=True)
     assert coordinator.stdout is not None
     pool = Pool.attach(coordinator.stdout.readline().strip())
+    while pool._mapping.view().status["doorbells"] <= pool._mapping.me + 8:
+        pass  # killed while it hangs one, glibc leaves a file of another name
     lease = shared(pool)
     ticket, borrow = lease.ticket, pool.borrow(lease.ticket)
     coordinator.kill()
@@ -679,8 +681,9 @@ def test_a_living_sender_has_no_grace_to_run_out(
     pool.claim(tickets[0]).release()
     assert states(pool)["queued"] == 1
     kill(pool, sender)
-    while pool.audit()["free"] < 3:
+    while not pool.statistics().expired_tickets:  # counted a moment after the slot is free
         pass
+    assert states(pool) == {"free": 3}
     assert pool.statistics().expired_tickets == 1
 
 

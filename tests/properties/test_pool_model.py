@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from hypothesis.stateful import (
@@ -547,17 +547,12 @@ class PoolMachine(RuleBasedStateMachine):
 
 # A right that is collected is one of the ways in which it ends; test_leaks.py has the warning.
 TestPoolModel = pytest.mark.filterwarnings("ignore::shmpool.LeakWarning")(PoolMachine.TestCase)
-TestPoolModel.settings = settings(
-    deadline=None,
-    max_examples=100,
-    stateful_step_count=40,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+TestPoolModel.settings = settings(max_examples=100, stateful_step_count=40)
 
 
 # Round trips.
 
-ROUND = settings(deadline=None, max_examples=200)
+ROUND = settings(max_examples=200)
 
 
 @ROUND

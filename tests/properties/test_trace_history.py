@@ -133,7 +133,7 @@ def check_timeline(recording: Recording) -> None:
         assert going_on.get(slot, "free") == names.get(state, state)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from(STEPS)), max_size=60))
 def test_what_is_told_of_a_slot_is_a_legal_history(steps: list[tuple[int, str]]) -> None:
     """None is lost: every event follows from the one before, and the last ones from the words."""
@@ -165,7 +165,7 @@ MOSTLY = {
 }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(1, 3), st.fixed_dictionaries(MOSTLY)), max_size=40))
 def test_whatever_stands_in_the_rings_is_shown_as_something(
     noted: list[tuple[int, dict[str, int]]],

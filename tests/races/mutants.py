@@ -341,7 +341,7 @@ ORDERS = [
 ]
 # Of processor time, and then it hangs: ten times what the sound core needs, or more.
 SECONDS = {"units": 10, "explorer": 100, "sweep": 60, "weak memory": 100, "threads": 400}
-THREADS = ("8000000", "1")  # operations of each, seed
+THREAD_OPERATIONS = "8000000"  # of each
 SWEEP = ("64", "13")  # between the tables; every 13th byte
 
 
@@ -464,7 +464,11 @@ def fate_of_order(mutant: Mutant, place: Place, sound: Place) -> str:
     if fate or not mutant.text.startswith(("sp_cas_relaxed", "sp_store_relaxed")):
         return fate  # what threads could see is a payload that was not published
     stress = build_stress(place)
-    return outcome(stress, "threads", *THREADS) if stress else NOT_C
+    if not stress:
+        return NOT_C
+    # They meet it by chance, on one CPU much later than on two: none survives that does not always.
+    runs = (outcome(stress, "threads", THREAD_OPERATIONS, str(seed)) for seed in range(1, 11))
+    return next(filter(None, runs), SURVIVES)
 
 
 def fate_of_logic(place: Place, sound: Place) -> str:
