@@ -80,7 +80,7 @@ class _Actor:
         try:
             good, value = self.connection.recv()
         except (EOFError, ConnectionError) as error:
-            self._process.join(1)
+            self._process.join(10)
             raise FailedError(f"died, exit code {self._process.exitcode}") from error
         if not good:
             raise FailedError(value)

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,23 @@ class Terminal:
         """All that is shown from now on, until a text has come so often."""
         shown = ""
         while shown.count(text) < times:
+            assert self._will_say_more(), plain(shown)
             shown += self._read()
         return shown
+
+    def _will_say_more(self) -> bool:
+        """Wait until there is something to read, or nobody is left to write."""
+        with ExitStack() as stack:
+            running = [process for process in self._started if process.returncode is None]
+            pidfds = [os.pidfd_open(process.pid) for process in running]
+            for pidfd in pidfds:
+                stack.callback(os.close, pidfd)
+            while pidfds:
+                ready = select.select([self.ours, *pidfds], [], [])[0]
+                if self.ours in ready:
+                    return True
+                pidfds = [pidfd for pidfd in pidfds if pidfd not in ready]
+            return bool(select.select([self.ours], [], [], 0)[0])
 
     def end(self, process: Process) -> int:
         """The exit code of a command, and all that it has shown besides."""

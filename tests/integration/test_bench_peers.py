@@ -16,7 +16,7 @@ from benchmarks import catalogue, many_to_many, stream
 from benchmarks.contest import contest
 from benchmarks.peers import all_peers, fans, mp_queue, ours
 from benchmarks.peers.protocol import check, fill, pins, read
-from benchmarks.stage import FailedError, Role, play
+from benchmarks.stage import LIMIT, FailedError, Role, play
 from benchmarks.traffic import Load, check_filled, send_filled
 
 # All but torch, which has half a gigabyte and is installed by `make bench` alone.
@@ -119,12 +119,13 @@ def _pass(stack):
 
 
 @pytest.mark.parametrize(
-    ("build", "words"), [(_hang, "hung"), (_raise, "no number"), (_die, "died, exit code -9")]
+    ("build", "words", "limit"),
+    [(_hang, "hung", 2), (_raise, "no number", LIMIT), (_die, "died, exit code -9", LIMIT)],
 )
-def test_a_peer_that_fails_is_told_and_leaves_no_process(build, words):
+def test_a_peer_that_fails_is_told_and_leaves_no_process(build, words, limit):
     """Whatever it does; the process that waits for it is ended with it."""
     with pytest.raises(FailedError, match=words):
-        play([Role(build), Role(_pass)], limit=2)
+        play([Role(build), Role(_pass)], limit=limit)
 
 
 def test_a_side_that_fails_stops_no_other():

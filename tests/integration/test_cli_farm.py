@@ -673,7 +673,9 @@ def test_a_terminal_that_goes_away_is_not_written_to(folder: Path) -> None:
     os.close(terminal)
     screen = b""
     while b"at the gate" not in screen:
-        screen += _read_terminal(leader)
+        more = _read_terminal(leader)
+        assert more, screen
+        screen += more
     os.close(leader)
     with open_gate(folder):
         assert process.wait() == 129

@@ -256,6 +256,8 @@ def test_a_live_screen_has_descriptors_to_read_and_no_mapping(
     """By what the system says of the process: nothing of the pool is open to write, or mapped."""
     process = terminal.top(pool.name, FAST)
     proc = Path(f"/proc/{process.pid}")
+    os.kill(process.pid, signal.SIGSTOP)  # whatever it is about
+    os.waitpid(process.pid, os.WUNTRACED)
     flags = {}
     for fd in (proc / "fd").iterdir():
         if (what := fd.readlink()).parent == SHM:
@@ -264,6 +266,7 @@ def test_a_live_screen_has_descriptors_to_read_and_no_mapping(
     assert list(flags) == [SHM / pool.name]
     assert [value & os.O_ACCMODE for value in flags.values()] == [os.O_RDONLY]
     assert str(SHM) not in (proc / "maps").read_text()
+    os.kill(process.pid, signal.SIGCONT)
     members = as_json_of(pool.name)["members"]
     assert [member["pid"] for member in members] == [os.getpid()]
     terminal.type("q")

@@ -406,7 +406,7 @@ def test_a_waiter_is_woken_by_a_trim(make_pool: MakePool, monkeypatch: pytest.Mo
 
     waiter = threading.Thread(target=wait)
     waiter.start()
-    while not any(view.class_states["waiting"][0]):
+    while not pool._mapping.doorbell.asleep:
         pass
     assert not came.is_set()
     view.slots["word"][0] = free  # and now it is trimmed really

@@ -8,6 +8,7 @@ and from another.
 from __future__ import annotations
 
 import ctypes
+import gc
 import itertools
 import os
 import subprocess
@@ -34,6 +35,21 @@ POINT = np.dtype([("x", "u1"), ("y", "u1")])
 
 MakePool = Callable[..., Pool]
 frombuffer: Any = np.frombuffer  # numpy's stubs do not know the buffer protocol
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_garbage_of_others() -> None:
+    """Closed pools that only a collection unmaps are not to go while mappings are compared."""
+    gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def collected_between_tests() -> Iterator[None]:
+    """The same of a test before."""
+    gc.disable()
+    yield
+    gc.enable()
+
 
 SEEN: dict[str, Callable[[Any], Any]] = {
     "memoryview": memoryview,
