@@ -12,10 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import shmpool
 
 SHM = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is
+
+# Random inputs are the same in every run; with SHMPOOL_PROVE=1 others each time.
+settings.register_profile(
+    "shmpool",
+    derandomize=os.environ.get("SHMPOOL_PROVE") != "1",
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],  # it says something of the machine
+)
+settings.load_profile("shmpool")
 
 
 def names() -> set[str]:
