@@ -5,10 +5,17 @@ A ring that is lost costs the sleeper one slice of its wait; one too many costs 
 
 from __future__ import annotations
 
+import errno
+import os
+
 import posix_ipc
 
 from shmpool import _core, _exits
+from shmpool._segment import SHM
 from shmpool.errors import SegmentError
+
+# There is no O_TMPFILE, or no /proc.
+_UNSUPPORTED = errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT
 
 
 def bell_name(pool: str, member: int) -> str:
@@ -23,12 +30,35 @@ def hang_bell(pool: str, member: int) -> None:
     # Before it is there: a kill in between must not leave it behind.
     _exits.track(name, "semaphore")
     try:
-        posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()
+        _make(name)
     except BaseException as error:
         _exits.untrack(name, "semaphore")
-        if isinstance(error, posix_ipc.Error):
+        if isinstance(error, (posix_ipc.Error, FileExistsError)):
             raise SegmentError(f"the doorbell {name!r} cannot be made: {error}") from error
         raise
+
+
+def _make(name: str) -> None:
+    try:
+        _make_at_once(f"{SHM}/sem.{name[1:]}")
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()
+
+
+def _make_at_once(path: str) -> None:
+    """With its name, or not at all.
+
+    sem_open() makes a file of another name first, which a kill just then would leave for ever.
+    """
+    fd = os.open(SHM, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, _core.SEMAPHORE)
+        # As open(2) has it. Without a src_dir_fd, Python would link the symbolic link itself.
+        os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
+    finally:
+        os.close(fd)
 
 
 def take_down_bell(pool: str, member: int) -> None:

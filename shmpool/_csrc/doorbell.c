@@ -4,7 +4,7 @@
  * of this process, who look again and of whom one listens next. All that is not sleep happens
  * under the GIL, so no signal handler and no other thread ever sees it half done.
  *
- * posix_ipc makes and unlinks the semaphore. Waiting is done here because its acquire() replaces
+ * Python makes and unlinks the semaphore. Waiting is done here because posix_ipc's acquire() replaces
  * whatever a signal handler raises by an error of its own: a time-out from SIGALRM or a SystemExit
  * from SIGTERM would be lost, and the wait would go on. And because what happens between the
  * wake-up and the ticket is what a sleeper pays: in Python, on a core that has just been idle,
