@@ -348,7 +348,11 @@ class Farm:
             self._parts[1].terminate()
 
     def __enter__(self) -> Self:
-        self._open_parts()
+        try:
+            self._open_parts()
+        except BaseException as error:  # Ctrl-C when all has started: no __exit__ will be called
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def __exit__(

@@ -1,7 +1,8 @@
-"""Ctrl-C while a pool is made or closed: all of it, or nothing, and then the interrupt."""
+"""Ctrl-C while a pool or farm is made or closed: all of it, or nothing, and then the interrupt."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 import shmpool
-from shmpool import Pool, _core, _create, _reaper
+from shmpool import ArraySpec, Farm, Pool, _core, _create, _reaper
+from workers.crasher import render
 
 SHM = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is
 
@@ -75,6 +77,19 @@ def test_a_pool_interrupted_while_it_closes_is_closed(monkeypatch: pytest.Monkey
     assert not list(SHM.glob(f"*{pool.name}*"))
     assert threading.active_count() == threads - 1
     pool.close()
+
+
+def test_a_farm_interrupted_while_it_is_entered_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started as a whole, and then ended: there is nobody else who would."""
+    farm = Farm(render, ArraySpec((2, 2), "u1"), workers=2)
+    monkeypatch.setattr(farm, "_start", interrupting(farm._start))
+    with pytest.raises(KeyboardInterrupt), farm:
+        pass
+    left = multiprocessing.active_children()
+    farm.terminate()
+    farm.close()
+    assert farm._parts is not None
+    assert not left
 
 
 def test_another_handler_of_ctrl_c_is_called_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
