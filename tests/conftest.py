@@ -50,7 +50,9 @@ def children() -> set[int]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_behind(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def nothing_is_left_behind(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> Iterator[None]:
     """Every test gives back what it took, names in /dev/shm and processes; no reaper complains."""
     before = names()
     yield
@@ -58,6 +60,8 @@ def nothing_is_left_behind(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     errors = [record.getMessage() for record in records if record.levelno >= logging.ERROR]
     assert not errors, f"logged: {errors}"
     for child in active_children():
+        if request.session.testsfailed:
+            child.kill()  # left by one that failed: nobody will tell it to end
         child.join()
     assert names() <= before, f"left in /dev/shm: {names() - before}"
 
