@@ -1,10 +1,12 @@
 """From the sender's hand into the receiver's: what a message of each size takes.
 
-Untouched: nobody looks at the message; what is handed on where it lies costs the same whatever
-its size; each side has a CPU of its own, since whether the two share one makes more difference than
-anything else. Filled: every byte is written before the clock starts, and the receiver, which has
-gone to sleep meanwhile, has read the message's number at both ends before it stops. The clock is
-the one that all processes share; the receiver sends its reading back through a pipe.
+Untouched: nobody looks at the message; what is handed on where it lies costs the same whatever its
+size; each side has a CPU of its own, since whether the two share one makes more difference than
+anything else. The next is how long the machine takes to wake somebody, which changes from one
+second to the next: the sizes take turns, message by message, between the same two processes.
+Filled: every byte is written before the clock starts, and the receiver, which has gone to sleep
+meanwhile, has read the message's number at both ends before it stops. The clock is the one that
+all processes share; the receiver sends its reading back through a pipe.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import product
 from multiprocessing.connection import Connection
 
 from benchmarks.contest import Contest, Side, contest
@@ -47,14 +50,14 @@ def run(*, quick: bool) -> Outcome:
         for peer in peers:
             turns = _turns(SIZES[size], quick=quick)
             filled[f"{size} filled: {peer.name}"] = partial(block, peer, SIZES[size], turns)
-        few = 20 if quick else _TURNS
-        for peer in (peer for peer in peers if peer.shared):
-            blank[f"{size} untouched: {peer.name}"] = partial(blank_block, peer, SIZES[size], few)
+    few = 20 if quick else _TURNS
+    for peer in (peer for peer in peers if peer.shared):
+        blank[peer.name] = partial(blank_block, peer, sizes, few)
     untouched, found = contest(blank_rounds, blank), contest(rounds, filled)
     if quick:
         _assert_flat(found)
     notes = (
-        "untouched: ratio to the same at 4 KiB; filled: ratio to shmpool at that size",
+        "untouched: the sizes take turns, ratio to 4 KiB; filled: ratio to shmpool at that size",
         "filled: from send() until the receiver has read both ends; the receiver was asleep",
     )
     rows = [*_untouched_rows(untouched, sizes), *_filled_rows(found, sizes)]
@@ -68,33 +71,36 @@ def _turns(size: int, *, quick: bool) -> int:
 
 def block(peer: Peer, size: int, turns: int) -> Mapping[str, Sequence[float]]:
     """Nanoseconds of each hand-off of a filled message."""
-    return _block(peer, size, turns, ANY_CPU, give, take)
+    return {"time": _block(peer, [size], turns, ANY_CPU, give, take)}
 
 
-def blank_block(peer: Peer, size: int, turns: int) -> Mapping[str, Sequence[float]]:
-    """Nanoseconds of each hand-off of an untouched message."""
-    return _block(peer, size, turns, TWO_CPUS, give_blank, take_blank)
+def blank_block(peer: Peer, sizes: Sequence[str], turns: int) -> Mapping[str, Sequence[float]]:
+    """Nanoseconds of each hand-off of an untouched message, by size."""
+    nbytes = [SIZES[size] for size in sizes]
+    times = _block(peer, nbytes, turns, TWO_CPUS, give_blank, take_blank)
+    return {size: times[place :: len(sizes)] for place, size in enumerate(sizes)}
 
 
 def _block(
     peer: Peer,
-    size: int,
+    sizes: Sequence[int],
     turns: int,
     places: Places,
     giver: Callable[..., object],
     taker: Callable[..., object],
-) -> Mapping[str, Sequence[float]]:
+) -> list[float]:
     with ExitStack() as stack:
-        wire = peer.open(stack, size, 2)
+        wires = [peer.open(stack, size, 2) for size in sizes]
         ours_, theirs = CONTEXT.Pipe(duplex=False)
         stack.callback(ours_.close)
         stack.callback(theirs.close)
         roles = [
-            Role(build, (True, places[0], giver, wire, ours_, turns + 2)),
-            Role(build, (False, places[1], taker, wire, theirs, turns + 2)),
+            Role(build, (True, places[0], giver, wires, ours_, turns + 2)),
+            Role(build, (False, places[1], taker, wires, theirs, turns + 2)),
         ]
         times, _none = play(roles).results
-    return {"time": times[2:]}
+    counted: list[float] = times[2 * len(sizes) :]
+    return counted
 
 
 def build(
@@ -102,20 +108,20 @@ def build(
     sends: bool,  # noqa: FBT001  # a role's arguments are positional
     place: int | None,
     action: Callable[..., object],
-    wire: Wire,
+    wires: Sequence[Wire],
     clock: Connection,
     turns: int,
 ) -> Callable[[], object]:
-    """Take one end."""
-    end = wire.sender(stack) if sends else wire.receiver(stack)
+    """Take one end of each wire."""
+    ends = [wire.sender(stack) if sends else wire.receiver(stack) for wire in wires]
     stack.enter_context(pinned(place))
-    return partial(action, end, clock, turns)
+    return partial(action, ends, clock, turns)
 
 
-def give(end: Sender, clock: Connection, turns: int) -> list[int]:
+def give(ends: Sequence[Sender], clock: Connection, turns: int) -> list[int]:
     """Fill, then send: nanoseconds until the receiver had it."""
     times = []
-    for number in range(turns):
+    for number, end in product(range(turns), ends):
         fill(end.room(), number)
         hold(_PAUSE)
         began = time.perf_counter_ns()
@@ -124,19 +130,19 @@ def give(end: Sender, clock: Connection, turns: int) -> list[int]:
     return times
 
 
-def take(end: Receiver, clock: Connection, turns: int) -> None:
+def take(ends: Sequence[Receiver], clock: Connection, turns: int) -> None:
     """Receive and check, and say when."""
-    for number in range(turns):
+    for number, end in product(range(turns), ends):
         check(end.receive(), number)
         ended = time.perf_counter_ns()
         end.done()
         clock.send(ended)
 
 
-def give_blank(end: Sender, clock: Connection, turns: int) -> list[int]:
+def give_blank(ends: Sequence[Sender], clock: Connection, turns: int) -> list[int]:
     """Send, without a look."""
     times = []
-    for _turn in range(turns):
+    for _turn, end in product(range(turns), ends):
         hold(_PAUSE)
         began = time.perf_counter_ns()
         end.send_blank()
@@ -144,9 +150,9 @@ def give_blank(end: Sender, clock: Connection, turns: int) -> list[int]:
     return times
 
 
-def take_blank(end: Receiver, clock: Connection, turns: int) -> None:
+def take_blank(ends: Sequence[Receiver], clock: Connection, turns: int) -> None:
     """Receive and give back, and say when."""
-    for _turn in range(turns):
+    for _turn, end in product(range(turns), ends):
         end.receive_blank()
         clock.send(time.perf_counter_ns())
 
@@ -154,12 +160,10 @@ def take_blank(end: Receiver, clock: Connection, turns: int) -> None:
 def _untouched_rows(found: Contest, sizes: Sequence[str]) -> list[Row]:
     rows = []
     flat = Target("ratio", at_least=0.9, at_most=1.1)
-    for name, series in found.series.items():
-        size, _, peer = name.partition(" untouched: ")
-        least = f"{_LEAST} untouched: {peer}"
-        ratio = compare(series["time"], found.of(least, "time")) if least in found.series else None
-        target = flat if peer == ours.ASLEEP.name and size != sizes[0] else None
-        rows.append(_row(name, series["time"], ratio, target))
+    for size, (peer, series) in product(sizes, found.series.items()):
+        ratio = compare(series[size], series[_LEAST])
+        target = flat if peer == ours.ASLEEP.name and size != _LEAST else None
+        rows.append(_row(f"{size} untouched: {peer}", series[size], ratio, target))
     return rows
 
 
