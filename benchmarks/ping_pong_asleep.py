@@ -89,7 +89,7 @@ class Match:
 
 
 MATCHES = (
-    Match("asleep", TWO_CPUS, _PAUSE, Target("ratio", 1.3)),
+    Match("asleep", TWO_CPUS, _PAUSE, Target("ratio", 1.1)),
     Match("one CPU", ONE_CPU, 0),
     Match("lock step", ANY_CPU, 0),
 )
