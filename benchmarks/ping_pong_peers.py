@@ -193,7 +193,7 @@ def _asleep_rows(found: Contest) -> list[Row]:
     floor, same = found.of(SEMAPHORES.name, "time"), found.of(_SAME_ASLEEP, "time")
     rows = [
         Row.of(SEMAPHORES.name, floor, "us"),
-        # ping_pong_asleep has the target: there the two take turns 60 times, in one process.
+        # ping_pong_asleep has the target: there the two take turns, 60 times each.
         Row.of(_SAME_ASLEEP, same, "us", compare(same, floor)),
     ]
     for name, series in _others(found):

@@ -1,4 +1,4 @@
-"""Looking at pools from outside: what commands print, and pools that are left behind or cut."""
+"""Pools from outside: what commands print, what is left behind or cut, what others do to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shmpool import _core
+from shmpool import Pool, _core
 from shmpool.cli import main
 
 SHM = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is
@@ -53,6 +53,22 @@ def changed(path: Path, at: int = 0, data: bytes = b"", size: int | None = None)
         with path.open("r+b") as file:
             file.seek(at)
             file.write(content[at:end])
+
+
+def counted(pool: Pool, what: str) -> int:
+    """One of the reaper's numbers, which it writes a moment after what they count."""
+    while not (number := int(getattr(pool.statistics(), what))):
+        pass
+    return number
+
+
+def wait_for_bells(pool: Pool) -> None:
+    """Until the coordinator has met this member, and hung up the next bells.
+
+    Killed on the way, it may have told its tracker of one that is not yet there.
+    """
+    while pool._mapping.view().status["doorbells"] <= pool._mapping.me + 8:
+        pass
 
 
 def bytes_of(name: str) -> dict[str, bytes]:

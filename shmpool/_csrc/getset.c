@@ -1,6 +1,13 @@
 /* Mapping, continued: its attributes. */
 #include "glue.h"
 
+/* An attribute's new value, 0 where it is deleted: 0, or -1 with an exception. */
+static int number_from(PyObject *value, uint64_t *number)
+{
+    *number = value ? PyLong_AsUnsignedLongLong(value) : 0;
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 static PyObject *mapping_get_closed(MappingObject *self, void *Py_UNUSED(closure))
 {
     return PyBool_FromLong(self->closed);
@@ -33,8 +40,8 @@ static PyObject *mapping_get_status(MappingObject *self, void *Py_UNUSED(closure
 
 static int mapping_set_status(MappingObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    uint64_t status = value ? PyLong_AsUnsignedLongLong(value) : 0;
-    if (PyErr_Occurred())
+    uint64_t status;
+    if (number_from(value, &status) < 0)
         return -1;
     sp_store_release(&self->pool.status->status, status);
     return 0;
@@ -47,8 +54,8 @@ static PyObject *mapping_get_spin(MappingObject *self, void *Py_UNUSED(closure))
 
 static int mapping_set_spin(MappingObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    uint64_t spin = value ? PyLong_AsUnsignedLongLong(value) : 0;
-    if (PyErr_Occurred())
+    uint64_t spin;
+    if (number_from(value, &spin) < 0)
         return -1;
     self->spin_ns = spin;
     return 0;
@@ -66,8 +73,8 @@ static PyObject *mapping_get_track_every(MappingObject *self, void *Py_UNUSED(cl
 
 static int mapping_set_track_every(MappingObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    uint64_t every = value ? PyLong_AsUnsignedLongLong(value) : 0;
-    if (PyErr_Occurred())
+    uint64_t every;
+    if (number_from(value, &every) < 0)
         return -1;
     self->track_every = every;
     return 0;

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from outside import counted, wait_for_bells
 
 import shmpool
 from shmpool import Pool, QueueOptions
@@ -62,13 +63,6 @@ def dead(pid: int) -> None:
 
 
 Start = Callable[..., BaseProcess]
-
-
-def counted(pool: Pool, what: str) -> int:
-    """One of the reaper's numbers, which it writes a moment after what they count."""
-    while not (number := int(getattr(pool.statistics(), what))):
-        pass
-    return number
 
 
 def test_the_slot_of_a_killed_process_comes_back(make_pool: MakePool, start: Start) -> None:
@@ -316,8 +310,7 @@ def coordinator() -> Iterator[Coordinator]:
 def attach(coordinator: Coordinator) -> Pool:
     """Join its pool, and wait until its reaper has met us and hung up the next bells."""
     pool = Pool.attach(coordinator.name)
-    while pool._mapping.view().status["doorbells"] <= pool._mapping.me + 8:
-        pass
+    wait_for_bells(pool)
     return pool
 
 

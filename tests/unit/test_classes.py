@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from outside import counted
 
 import shmpool
 from shmpool import Pool, QueueOptions, Ticket
@@ -743,9 +744,7 @@ def test_a_moved_lease_is_delivered_again_when_its_holder_dies(make_classes: Mak
         assert lease.attempts == 1
         assert bytes(lease.array()) == b"x" * 100
         assert free(pool) == [1, 0]
-    while not pool.statistics().requeued:  # counted a moment after it can be had
-        pass
-    assert pool.statistics().requeued == 1
+    assert counted(pool, "requeued") == 1
     assert pool.audit()["free"] == 2
 
 
